@@ -1,0 +1,3 @@
+from llmengine.cli.main import main
+
+main()

@@ -1,0 +1,256 @@
+"""Every setting of llmengine, declared once.
+
+The TOML key, the environment variable, the flag, the help text, the allowed range and
+`config.toml` all follow from the declarations below; `llmengine.settings` reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from llmengine.sampling import SamplingParams
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+def option(description: str, *, env: str = "", flag: str = "", **bounds: Any) -> Meta:
+    """What is said of an option beside its type and default.
+
+    `env` is a second, shorter name of its environment variable, `flag` its name on the command
+    line where that is not the key itself.
+    """
+    return Meta(description=description, extra={"env": env, "flag": flag}, **bounds)
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class ServerConfig(Section):
+    host: Annotated[str, option("Address to listen on.", env="LLM_ENGINE_HOST")] = "127.0.0.1"
+    port: Annotated[
+        int, option("Port to listen on; 0 takes a free one.", env="LLM_ENGINE_PORT", ge=0, le=65535)
+    ] = 8000
+    api_key: Annotated[
+        str, option("Key that clients must send; empty: none.", env="LLM_ENGINE_API_KEY")
+    ] = ""
+    max_concurrent_requests: Annotated[
+        int, option("Requests that run at once.", flag="slots", ge=1, le=128)
+    ] = 16
+    max_queue: Annotated[
+        int, option("Requests that may wait; more are refused with 503.", ge=0, le=1_000_000)
+    ] = 256
+    request_timeout_seconds: Annotated[
+        float, option("Seconds after which a request is ended; 0: never.", ge=0, le=86_400)
+    ] = 0.0
+    drain_seconds: Annotated[
+        float, option("Seconds that running requests get to finish at shutdown.", ge=0, le=86_400)
+    ] = 30.0
+    max_body_mb: Annotated[int, option("Largest request body, in MiB.", ge=1, le=1024)] = 16
+    enable_cors: Annotated[
+        bool, option("Answer browsers of other origins (those in cors_origins).")
+    ] = False
+    cors_origins: Annotated[
+        tuple[str, ...], option("Origins that CORS allows, each like https://app.example.com.")
+    ] = ()
+    strict_parameters: Annotated[
+        bool, option("Refuse unknown request parameters instead of warning.")
+    ] = False
+
+
+class ModelConfig(Section):
+    name: Annotated[
+        str, option("Name that the API shows; empty: the file's name.", flag="name")
+    ] = ""
+    model_path: Annotated[
+        str,
+        option(
+            "GGUF file, or the name of one in models_dir; empty: the embedded tiny-chat.",
+            env="LLM_ENGINE_MODEL_PATH",
+            flag="model",
+        ),
+    ] = ""
+    models_dir: Annotated[str, option("Folder in which models are looked up by name.")] = "models"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "metal", "rocm", "vulkan"],
+        option(
+            "Where to compute; auto: a GPU if this build and machine have one.",
+            env="LLM_ENGINE_DEVICE",
+        ),
+    ] = "auto"
+    gpu_layers: Annotated[
+        int, option("Layers kept on the GPU; -1: all of them.", ge=-1, le=10_000)
+    ] = -1
+    main_gpu: Annotated[
+        int, option("Index of the GPU that holds what is not split.", ge=0, le=255)
+    ] = 0
+    tensor_split: Annotated[
+        tuple[Annotated[float, Meta(ge=0)], ...],
+        option(
+            "Share of the model on each GPU, like [3, 1]; empty: by free memory.", max_length=16
+        ),
+    ] = ()
+    max_sequence_length: Annotated[
+        int,
+        option(
+            "Tokens that prompt and completion of one request may have together; 0: what the model was trained for.",
+            env="LLM_ENGINE_MAX_SEQUENCE_LENGTH",
+            ge=0,
+            le=2**24,
+        ),
+    ] = 0
+    context_size: Annotated[
+        int,
+        option(
+            "KV cache, in tokens, shared by all requests; 0: chosen by model and memory.",
+            flag="ctx",
+            ge=0,
+            le=2**24,
+        ),
+    ] = 0
+    flash_attention: Annotated[Literal["auto", "on", "off"], option("Flash attention.")] = "auto"
+    kv_type: Annotated[
+        Literal["f16", "q8_0", "q4_0"],
+        option("Type of the KV cache; the quantized ones need flash attention."),
+    ] = "f16"
+    chat_template: Annotated[
+        str, option("File with a Jinja chat template to use in place of the model's.")
+    ] = ""
+
+
+class CacheConfig(Section):
+    enabled: Annotated[
+        bool,
+        option("Keep finished prompts to reuse their prefixes.", env="LLM_ENGINE_CACHE_ENABLED"),
+    ] = True
+    max_size_mb: Annotated[
+        int,
+        option(
+            "KV cache that finished prompts may hold, in MiB.",
+            env="LLM_ENGINE_CACHE_SIZE_MB",
+            ge=0,
+            le=2**24,
+        ),
+    ] = 4096
+    eviction_policy: Annotated[
+        Literal["lru", "lfu", "fifo"], option("Which finished prompt leaves first.")
+    ] = "lru"
+    max_sequences: Annotated[int, option("Finished prompts to keep.", ge=0, le=127)] = 32
+
+
+class PerformanceConfig(Section):
+    batch_size: Annotated[
+        int,
+        option("Sequences decoded together; 0: as many as max_concurrent_requests.", ge=0, le=128),
+    ] = 0
+    prefill_batch: Annotated[
+        int, option("Prompt tokens computed in one step while nothing else runs.", ge=32, le=8192)
+    ] = 512
+    max_itl_ms: Annotated[
+        float,
+        option(
+            "Time that a step may take while streams run, in ms; bounds the prefill chunks.",
+            ge=1,
+            le=60_000,
+        ),
+    ] = 400.0
+    threads: Annotated[
+        int, option("Threads that compute; 0: the cores this process may use.", ge=0, le=1024)
+    ] = 0
+    memory_pool_size_mb: Annotated[
+        int, option("Host memory for the states of preempted requests, in MiB.", ge=0, le=2**20)
+    ] = 256
+    use_mmap: Annotated[bool, option("Map the model file instead of reading it.")] = True
+    use_mlock: Annotated[bool, option("Keep the model's pages in memory.")] = False
+    deterministic: Annotated[
+        bool,
+        option("Equal requests give equal bits whatever else runs, at some cost in speed."),
+    ] = False
+
+
+class LoggingConfig(Section):
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        option("What to log.", env="LLM_ENGINE_LOG_LEVEL"),
+    ] = "info"
+    format: Annotated[Literal["pretty", "json"], option("How a log line looks.")] = "pretty"
+    log_requests: Annotated[bool, option("One line per request, without its prompt.")] = True
+
+
+class MetricsConfig(Section):
+    enabled: Annotated[bool, option("Serve Prometheus metrics.")] = True
+    endpoint: Annotated[str, option("Path of the metrics.", pattern=r"^/[\w/.-]*$")] = "/metrics"
+
+
+class Config(Section):
+    server: ServerConfig = ServerConfig()
+    model: ModelConfig = ModelConfig()
+    cache: CacheConfig = CacheConfig()
+    performance: PerformanceConfig = PerformanceConfig()
+    sampling: SamplingParams = SamplingParams()
+    logging: LoggingConfig = LoggingConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+    @property
+    def slots(self) -> int:
+        """Sequences that run at once."""
+        running = self.server.max_concurrent_requests
+        return min(running, self.performance.batch_size or running)
+
+
+class Option(Struct, frozen=True):
+    """One setting, as its declaration describes it."""
+
+    section: str
+    key: str
+    type: Any
+    default: Any
+    description: str
+    alias: str = ""  # the shorter environment variable
+    flag: str = ""  # without dashes
+
+    @property
+    def path(self) -> str:
+        return f"{self.section}.{self.key}"
+
+    @property
+    def env(self) -> str:
+        return f"LLM_ENGINE_{self.section}__{self.key}".upper()
+
+
+def options() -> dict[str, Option]:
+    """Every option by its path, like `server.port`, in the order of declaration."""
+    found = (
+        _option(section.name, field)
+        for section in msgspec.structs.fields(Config)
+        for field in msgspec.structs.fields(section.type)
+    )
+    return {each.path: each for each in found}
+
+
+def _option(section: str, field: msgspec.structs.FieldInfo) -> Option:
+    meta = _meta(field.type)
+    extra = meta.extra or {}
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return Option(
+        section=section,
+        key=field.name,
+        type=field.type,
+        default=default,
+        description=meta.description or "",
+        alias=extra.get("env", ""),
+        flag=extra.get("flag", "") or field.name.replace("_", "-"),
+    )
+
+
+def _meta(annotation: Any) -> Meta:
+    """The Meta with a description in `Annotated[T, Meta]` or `Annotated[T, Meta] | None`."""
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    for each in candidates:
+        for meta in getattr(each, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.description:
+                return meta
+    return Meta()

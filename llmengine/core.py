@@ -1,0 +1,161 @@
+"""What crosses the engine's border: plain data, frozen, free of pointers and locks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from llmengine.errors import ErrorInfo
+from llmengine.sampling import SamplingParams
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One completion to compute."""
+
+    id: str
+    prompt: tuple[int, ...]  # token ids, special tokens included
+    params: SamplingParams
+    deadline: float | None = None  # seconds of time.monotonic()
+    special: bool = False  # whether control tokens appear in the text
+
+
+class TopLogprob(Struct, frozen=True):
+    token: int
+    piece: bytes
+    logprob: float
+
+
+class TokenLogprob(Struct, frozen=True):
+    """A chosen token with the model's log-probability of it, before any sampler."""
+
+    token: int
+    piece: bytes
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+class Usage(Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0  # prompt tokens whose KV was reused instead of computed
+
+
+class Timings(Struct, frozen=True):
+    """Seconds a finished request spent in each phase."""
+
+    queued: float
+    prefill: float
+    decode: float
+
+
+class Output(Struct, frozen=True):
+    """What one step added to a request; the last one has a finish_reason."""
+
+    request_id: str
+    text: str = ""
+    tokens: int = 0  # tokens computed since the previous output
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    stop: str | None = None  # the stop string that ended it, if one did
+    usage: Usage | None = None  # on the last output
+    timings: Timings | None = None  # on the last output
+    error: ErrorInfo | None = None  # when finish_reason is "error"
+
+
+# Called on the engine's thread, at most once per step, with the outputs of all requests that
+# were submitted with this same object. It must return at once and must not raise.
+Sink = Callable[[Sequence[Output]], None]
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """What a client may know of the loaded model."""
+
+    name: str
+    path: str
+    description: str  # architecture, size and quantization, as llama.cpp words it
+    created: int  # seconds since the epoch: the file's modification time
+    size_bytes: int
+    parameters: int
+    vocabulary: int
+    context_length: int  # tokens the model was trained for
+    max_sequence_length: int  # tokens of prompt and completion together that a request may have
+    context_size: int  # KV cells that all sequences share
+    chat_template: str | None
+    bos: str
+    eos: str
+    infill: bool  # whether the vocabulary has fill-in-the-middle tokens
+    device: str
+    threads: int
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """Counters since the start, and gauges of now."""
+
+    requests: int = 0
+    finished: dict[str, int] = {}  # requests by finish reason
+    running: int = 0
+    waiting: int = 0
+    steps: int = 0
+    prompt_tokens: int = 0
+    prefilled_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    preemptions: int = 0
+    evictions: int = 0
+    cells: int = 0
+    cells_used: int = 0
+    slots: int = 0
+    slots_idle: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    last_step_seconds: float = 0.0
+
+    @property
+    def cache_hit_rate(self) -> float:
+        """The share of prompt tokens that was not computed again."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+
+class Host(Protocol):
+    """Where an engine runs: in this process, in a child process, in an actor elsewhere.
+
+    All methods may be called from any thread. Errors are those of `llmengine.errors`.
+    """
+
+    def submit(self, request: Request, sink: Sink) -> None:
+        """Queue a request.
+
+        Raises ContextLengthExceeded and InvalidRequest before anything is computed,
+        EngineOverloaded when the queue is full, ModelUnavailable when closing.
+        """
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """End a request within one step; its last output says `cancelled`. Unknown ids pass."""
+        ...
+
+    def tokenize(self, text: str, *, special: bool = False, bos: bool = False) -> list[int]:
+        """Token ids of `text`; with `special`, names of control tokens become those tokens."""
+        ...
+
+    def detokenize(self, tokens: Sequence[int]) -> str: ...
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token, control tokens by their names."""
+        ...
+
+    def info(self) -> ModelInfo: ...
+
+    def stats(self) -> Stats: ...
+
+    def drain(self, timeout: float) -> bool:
+        """Refuse new requests and wait for the running ones; False if some were still running."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what runs and free everything. May be called again."""
+        ...

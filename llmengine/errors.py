@@ -1,0 +1,156 @@
+"""The errors of llmengine.
+
+    EngineError
+    ├── ConfigError              a setting is wrong, the program refuses to start
+    ├── InvalidRequest           a parameter is wrong, `param` names it
+    │   ├── ContextLengthExceeded
+    │   └── PayloadTooLarge
+    ├── Unauthorized
+    ├── NotFound                 no such route
+    │   └── ModelNotFound
+    ├── MethodNotAllowed
+    ├── RateLimited
+    ├── EngineOverloaded         the queue is full
+    ├── ModelUnavailable         loading, failed or closing
+    ├── OutOfMemory
+    ├── DeadlineExceeded
+    └── Internal
+
+Each class knows its HTTP status, the `type` and `code` of OpenAI's error object
+(https://platform.openai.com/docs/guides/error-codes) and the exit code of a command.
+They are converted in three places: the server's exception handler, the error event
+inside a stream, and the boundary of the command line.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+
+class ErrorInfo(Struct, frozen=True):
+    """An error as plain data, fit to cross threads and processes."""
+
+    kind: str
+    message: str
+    param: str | None = None
+
+
+class EngineError(Exception):
+    """Anything that llmengine refuses or fails to do, in one line for its user."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+    exit_code: ClassVar[int] = 1
+    retry_after: ClassVar[int | None] = None  # seconds
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code  # type: ignore[misc]  # one request may give a closer reason
+
+    @property
+    def info(self) -> ErrorInfo:
+        return ErrorInfo(type(self).__name__, self.message, self.param)
+
+    @staticmethod
+    def from_info(info: ErrorInfo) -> EngineError:
+        """The exception again, at the other end of a queue or a socket."""
+        return _KINDS.get(info.kind, Internal)(info.message, param=info.param)
+
+
+class ConfigError(EngineError):
+    code = "config_error"
+    exit_code = 2
+
+
+class InvalidRequest(EngineError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+    exit_code = 2
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class PayloadTooLarge(InvalidRequest):
+    status = 413
+    code = "payload_too_large"
+
+
+class Unauthorized(EngineError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    exit_code = 2
+
+
+class NotFound(EngineError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+    exit_code = 3
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(EngineError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+    exit_code = 2
+
+
+class RateLimited(EngineError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    exit_code = 4
+    retry_after = 1
+
+
+class EngineOverloaded(EngineError):
+    status = 503
+    type = "server_error"
+    code = "engine_overloaded"
+    exit_code = 4
+    retry_after = 1
+
+
+class ModelUnavailable(EngineError):
+    status = 503
+    code = "model_unavailable"
+    exit_code = 3
+    retry_after = 5
+
+
+class OutOfMemory(EngineError):
+    status = 507
+    code = "insufficient_resources"
+    exit_code = 4
+
+
+class DeadlineExceeded(EngineError):
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+    exit_code = 4
+
+
+class Internal(EngineError):
+    pass
+
+
+def _tree(root: type[EngineError]) -> list[type[EngineError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _tree(child))]
+
+
+_KINDS = {kind.__name__: kind for kind in _tree(EngineError)}

@@ -1,0 +1,156 @@
+"""How the next token is chosen: one declaration for JSON bodies, TOML, environment and flags."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+StopString = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The samplers of llama.cpp (`llama_sampler_init_*` in llama.h), in the order they run.
+
+    Defaults are llama.cpp's own (`common_params_sampling`).
+    """
+
+    temperature: Annotated[
+        float, Meta(ge=0, le=100, description="Randomness; 0 takes the likeliest token.")
+    ] = 0.8
+    top_k: Annotated[
+        int, Meta(ge=0, le=2**31 - 1, description="Keep the k likeliest tokens; 0 keeps all.")
+    ] = 40
+    top_p: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Keep the likeliest tokens up to this probability mass."),
+    ] = 0.95
+    min_p: Annotated[
+        float, Meta(ge=0, le=1, description="Drop tokens below this share of the likeliest one.")
+    ] = 0.05
+    typical_p: Annotated[
+        float, Meta(ge=0, le=1, description="Locally typical sampling; 1 is off.")
+    ] = 1.0
+    top_n_sigma: Annotated[
+        float,
+        Meta(ge=-1, le=100, description="Keep logits within n deviations of the top; -1 is off."),
+    ] = -1.0
+    xtc_probability: Annotated[
+        float, Meta(ge=0, le=1, description="Chance to drop the likeliest tokens (XTC); 0 is off.")
+    ] = 0.0
+    xtc_threshold: Annotated[
+        float, Meta(ge=0, le=1, description="Probability from which XTC may drop a token.")
+    ] = 0.1
+    dry_multiplier: Annotated[
+        float, Meta(ge=0, le=100, description="Strength of the DRY repetition penalty; 0 is off.")
+    ] = 0.0
+    dry_base: Annotated[
+        float, Meta(ge=1, le=100, description="Growth of the DRY penalty with the repeat's length.")
+    ] = 1.75
+    dry_allowed_length: Annotated[
+        int, Meta(ge=0, le=2**31 - 1, description="Tokens that may repeat without DRY penalty.")
+    ] = 2
+    dry_penalty_last_n: Annotated[
+        int, Meta(ge=-1, le=2**31 - 1, description="Tokens that DRY looks back; -1: all, 0: off.")
+    ] = -1
+    repeat_penalty: Annotated[
+        float, Meta(gt=0, le=100, description="Divides the logits of recent tokens; 1 is off.")
+    ] = 1.0
+    repeat_last_n: Annotated[
+        int, Meta(ge=-1, le=2**31 - 1, description="Tokens that the penalties look back; -1: all.")
+    ] = 64
+    presence_penalty: Annotated[
+        float, Meta(ge=-2, le=2, description="Subtracted once from tokens that appeared.")
+    ] = 0.0
+    frequency_penalty: Annotated[
+        float, Meta(ge=-2, le=2, description="Subtracted per appearance of a token.")
+    ] = 0.0
+    mirostat: Annotated[
+        int, Meta(ge=0, le=2, description="Mirostat version; replaces top_k, top_p and the like.")
+    ] = 0
+    mirostat_tau: Annotated[
+        float, Meta(ge=0, le=100, description="Mirostat's target surprise.")
+    ] = 5.0
+    mirostat_eta: Annotated[float, Meta(ge=0, le=1, description="Mirostat's learning rate.")] = 0.1
+    logit_bias: Annotated[
+        dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100, le=100)]],
+        Meta(max_length=1024, description="Added to the logits of these token ids."),
+    ] = {}
+    seed: (
+        Annotated[
+            int, Meta(ge=0, le=2**32 - 1, description="Equal seeds give equal text; unset: random.")
+        ]
+        | None
+    ) = None
+    stop: Annotated[
+        tuple[StopString, ...],
+        Meta(
+            max_length=MAX_STOPS,
+            description="Strings that end the answer; they are not part of it.",
+        ),
+    ] = ()
+    max_tokens: (
+        Annotated[
+            int,
+            Meta(ge=1, le=2**31 - 1, description="Tokens to generate at most; unset: what fits."),
+        ]
+        | None
+    ) = None
+    ignore_eos: Annotated[bool, Meta(description="Go on after the model's end-of-text token.")] = (
+        False
+    )
+    logprobs: (
+        Annotated[
+            int,
+            Meta(ge=0, le=MAX_TOP_LOGPROBS, description="Report this many alternatives per token."),
+        ]
+        | None
+    ) = None
+    grammar: (
+        Annotated[
+            str, Meta(max_length=65536, description="GBNF grammar that the answer must follow.")
+        ]
+        | None
+    ) = None
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token of the untouched logits is the answer."""
+        return self.temperature == 0 and not (
+            self.logit_bias
+            or self.grammar
+            or self.repeat_penalty != 1
+            or self.presence_penalty
+            or self.frequency_penalty
+            or self.dry_multiplier
+            or self.ignore_eos
+        )
+
+
+def _optional(field: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
+    return field.encode_name, field.type | None | UnsetType, UNSET
+
+
+# Every field of SamplingParams, each of which may be absent or null: what a request may override.
+SamplingOverrides: type[Struct] = msgspec.defstruct(
+    "SamplingOverrides",
+    [_optional(field) for field in msgspec.structs.fields(SamplingParams)],
+    module=__name__,
+    kw_only=True,
+    frozen=True,
+)
+
+
+def override(defaults: SamplingParams, overrides: Struct, **more: Any) -> SamplingParams:
+    """`defaults`, with what `overrides` (a SamplingOverrides or a subclass) and `more` set."""
+    given = {
+        name: value
+        for name in SamplingParams.__struct_fields__
+        if (value := getattr(overrides, name, UNSET)) is not UNSET and value is not None
+    }
+    return cast(SamplingParams, msgspec.structs.replace(defaults, **{**given, **more}))
