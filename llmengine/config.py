@@ -174,9 +174,11 @@ class PerformanceConfig(Section):
 class LoggingConfig(Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        option("What to log.", env="LLM_ENGINE_LOG_LEVEL"),
+        option("What to log.", env="LLM_ENGINE_LOG_LEVEL", flag="log-level"),
     ] = "info"
-    format: Annotated[Literal["pretty", "json"], option("How a log line looks.")] = "pretty"
+    format: Annotated[
+        Literal["pretty", "json"], option("How a log line looks.", flag="log-format")
+    ] = "pretty"
     log_requests: Annotated[bool, option("One line per request, without its prompt.")] = True
 
 
@@ -219,6 +221,11 @@ class Option(Struct, frozen=True):
     @property
     def env(self) -> str:
         return f"LLM_ENGINE_{self.section}__{self.key}".upper()
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value is kept out of errors and listings."""
+        return self.key.endswith("_key")
 
 
 def options() -> dict[str, Option]:

@@ -1,0 +1,105 @@
+"""The command `llmengine`: its sub-commands, and where errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from llmengine import __version__, log
+from llmengine.errors import EngineError
+
+RAISE_ERRORS = "LLM_ENGINE_RAISE_ERRORS"
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+# What typer raises for a wrong command line. Its module differs between typer's releases.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="llmengine",
+    help="Run, chat with and serve GGUF models, many requests at once.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 no such model, "
+    "4 overloaded or out of time, 130 interrupted.",
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llmengine {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def llmengine(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# Each module is named like its command, and the function in it too. They import what is heavy
+# inside their functions, so that `--help` and completion stay fast.
+for _name in ("run", "chat", "serve", "doctor", "completion"):
+    if importlib.util.find_spec(f"llmengine.cli.{_name}"):
+        app.command(_name)(getattr(importlib.import_module(f"llmengine.cli.{_name}"), _name))
+if importlib.util.find_spec("llmengine.cli.config"):
+    app.add_typer(importlib.import_module("llmengine.cli.config").app, name="config")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of a command line; its errors go to stderr, one line each."""
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(arguments, prog_name="llmengine", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has had enough. The interpreter flushes once more at its end: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get(RAISE_ERRORS):
+            raise
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, EngineError):
+        message, code = error.message, error.exit_code
+    elif isinstance(error, UsageError):
+        message, code = _usage(error), 2
+    elif isinstance(error, OSError):
+        message, code = str(error), 1
+    else:
+        kind = type(error).__name__
+        message = f"internal error: {kind}: {error} ({RAISE_ERRORS}=1 shows where)"
+        code = 1
+    label = "\x1b[31merror:\x1b[0m" if log.colour_allowed(sys.stderr) else "error:"
+    for line in message.splitlines():
+        print(label, log.printable(line), file=sys.stderr)
+    return code
+
+
+def _usage(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "llmengine"
+    message = error.format_message()  # type: ignore[attr-defined]
+    return f"{' '.join(message.split())} (`{path} --help` shows the usage)"

@@ -1,0 +1,145 @@
+"""Flags of the commands, made from the declarations in `llmengine.config`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+import typer
+
+from llmengine import log
+from llmengine.config import LoggingConfig, Option, options
+from llmengine.settings import Settings, load, values
+
+SHORT = {"model.model_path": "-m"}
+
+Command = Callable[..., Any]
+
+
+def takes_settings(*paths: str, quiet: bool = False) -> Callable[[Command], Command]:
+    """Give a command its `settings: Settings`, from the config file, environment and flags.
+
+    `paths` are the options that have a flag of their own; `--config FILE` and
+    `--set section.key=value`, for all the others, come by themselves. Logging is configured from
+    the settings; a `quiet` command logs from warnings on unless a level was chosen.
+    """
+    known = options()
+    flags = {path.replace(".", "_"): known[path] for path in paths}
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_settings(
+            config_file: Path | None, assignments: list[str] | None, **arguments: Any
+        ) -> Any:
+            given = {option.path: arguments.pop(name) for name, option in flags.items()}
+            settings = load(given, assignments=assignments or (), path=config_file)
+            log.configure(_logging(settings, quiet))
+            return command(settings=settings, **arguments)
+
+        _declare(with_settings, [*_own(command), *_flags(flags), *_common()])
+        return with_settings
+
+    return decorate
+
+
+def flag_help(option: Option) -> str:
+    """`Port to listen on. [an integer from 0 to 65535; default: 8000]`"""
+    allowed = values.describe(option)
+    default = "" if option.default in (None, "", ()) else str(option.default)
+    if values.is_boolean(option):
+        allowed, default = "", "on" if option.default else "off"
+    notes = [
+        *([allowed] if allowed not in ("", "a string") else []),
+        *([f"default: {default}"] if default else []),
+    ]
+    return f"{option.description} [{'; '.join(notes)}]" if notes else option.description
+
+
+def _logging(settings: Settings, quiet: bool) -> LoggingConfig:
+    config = settings.config.logging
+    if quiet and settings.sources["logging.level"] == "default":
+        return msgspec.structs.replace(config, level="warning")
+    return config
+
+
+def _own(command: Command) -> Iterator[inspect.Parameter]:
+    """The parameters that the command declares beside its settings."""
+    hints = get_type_hints(command, include_extras=True)
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name != "settings":
+            yield parameter.replace(
+                kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]
+            )
+
+
+def _flags(flags: Mapping[str, Option]) -> Iterator[inspect.Parameter]:
+    # Values stay text: the environment, `--set` and flags are read and refused by one parser.
+    for name, option in flags.items():
+        names = [f"--{option.flag}"]
+        if values.is_boolean(option):
+            yield _parameter(name, bool | None, f"{names[0]}/--no-{option.flag}", option=option)
+        else:
+            names += [SHORT[option.path]] if option.path in SHORT else []
+            yield _parameter(name, str | None, *names, option=option)
+
+
+def _parameter(name: str, kind: Any, *names: str, option: Option) -> inspect.Parameter:
+    allowed = values.choices(option)
+    declared = typer.Option(
+        *names,
+        metavar=None if kind == bool | None else option.key.rpartition("_")[2].upper(),
+        help=flag_help(option),
+        autocompletion=_completion(option, allowed),
+    )
+    return _keyword(name, Annotated[kind, declared])
+
+
+def _completion(option: Option, allowed: tuple[str, ...]) -> Callable[[str], list[str]] | None:
+    def complete(incomplete: str) -> list[str]:
+        if option.path == "model.model_path":
+            return _model_names(incomplete)
+        return [each for each in allowed if each.startswith(incomplete)]
+
+    return complete if allowed or option.path == "model.model_path" else None
+
+
+def _model_names(incomplete: str) -> list[str]:
+    from llmengine.errors import EngineError
+    from llmengine.models.locate import listing
+
+    try:
+        names = listing(load().config.model)
+    except EngineError:
+        return []  # a completion has nowhere to report a broken config file
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _common() -> Iterator[inspect.Parameter]:
+    config = typer.Option("--config", metavar="FILE", help="Config file to read.")
+    assignment = typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Any other setting; may be repeated. `llmengine config options` lists them.",
+        autocompletion=_assignments,
+    )
+    yield _keyword("config_file", Annotated[Path | None, config])
+    yield _keyword("assignments", Annotated[list[str] | None, assignment])
+
+
+def _assignments(incomplete: str) -> list[str]:
+    return [f"{path}=" for path in options() if path.startswith(incomplete)]
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=None, annotation=annotation)
+
+
+def _declare(command: Command, parameters: list[inspect.Parameter]) -> None:
+    """Make typer see `parameters` instead of the ones in the source."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
