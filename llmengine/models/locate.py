@@ -1,0 +1,90 @@
+"""Which GGUF file the setting `model.model_path` means."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+
+from llmengine.config import ModelConfig
+from llmengine.errors import ModelNotFound
+
+EMBEDDED = "tiny-chat"
+SUFFIX = ".gguf"
+
+_PACKAGE = Path(__file__).parent.parent
+# Only the first file of a split model is named; llama.cpp finds the others itself.
+_LATER_PART = re.compile(r"-(?!0*1-of)\d+-of-\d+\.gguf$")
+
+
+def find(config: ModelConfig) -> Path:
+    """The GGUF file of `config`: a path, the name of a model, or the embedded one for "".
+
+    Raises ModelNotFound, which says where it looked and names the nearest model.
+    """
+    wanted = config.model_path or EMBEDDED
+    if "\0" in wanted:
+        raise ModelNotFound("a model's name cannot contain NUL bytes", param="model")
+    path = Path(wanted).expanduser()
+    if config.model_path and path.is_file():
+        return path
+    places = [path, *_places(wanted, config)]
+    found = next((place for place in places[1:] if place.is_file()), None)
+    if found is None:
+        raise ModelNotFound(_explain(wanted, places, config), param="model")
+    return found
+
+
+def listing(config: ModelConfig) -> dict[str, Path]:
+    """The models that can be named, without `.gguf`: those of models_dir, the user's, ours."""
+    found: dict[str, Path] = {}
+    for folder in folders(config):
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            if path.is_file() and not _LATER_PART.search(path.name):
+                found.setdefault(path.stem, path)
+    if (embedded := _embedded()).is_file():
+        found.setdefault(EMBEDDED, embedded)
+    return found
+
+
+def folders(config: ModelConfig) -> list[Path]:
+    """Where models are looked up by name, in this order."""
+    user = Path(platformdirs.user_data_dir("llmengine", appauthor=False)) / "models"
+    return [Path(config.models_dir).expanduser(), user]
+
+
+def _places(name: str, config: ModelConfig) -> Iterator[Path]:
+    """The files that a name may mean; none if it is a path, so names stay inside the folders."""
+    if os.path.basename(name) != name or name in (".", ".."):
+        return
+    for folder in folders(config):
+        yield folder / name
+        yield folder / f"{name}{SUFFIX}"
+    if name in (EMBEDDED, f"{EMBEDDED}{SUFFIX}"):
+        yield _embedded()
+
+
+def _embedded() -> Path:
+    """In the wheel the model lies in the package, in a checkout beside it."""
+    file = f"{EMBEDDED}{SUFFIX}"
+    packaged = _PACKAGE / "data" / file
+    return packaged if packaged.is_file() else _PACKAGE.parent / "models" / file
+
+
+def _explain(wanted: str, places: list[Path], config: ModelConfig) -> str:
+    if places[0].is_dir():
+        inside = sorted(path.name for path in places[0].glob(f"*{SUFFIX}"))
+        hint = f"name a file in it, like {inside[0]}" if inside else "it holds no .gguf files"
+        return f"{wanted} is a folder, not a GGUF file; {hint}"
+    names = list(listing(config))
+    near = difflib.get_close_matches(Path(wanted).stem, names, n=1)
+    if near:
+        hint = f"did you mean {near[0]}?"
+    else:
+        hint = f"known: {', '.join(names)}" if names else "no models are installed"
+    looked = ", ".join(str(place) for place in places)
+    return f"no model {wanted}: looked for {looked}; {hint}"
