@@ -1,0 +1,1 @@
+"""One skill a file; each sampler is `(rng, fillers) -> Conversation`."""

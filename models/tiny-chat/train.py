@@ -1,0 +1,174 @@
+"""Trains the network on the CPU: Muon for the matrices, AdamW for the rest.
+
+The rate warms up, stays, then falls to zero over the last steps. `--resume` goes on from the
+checkpoint, so a longer stay or an earlier fall needs no new start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model import Model, Shape
+
+MICRO_TOKENS = 4096
+MICRO_STEPS = 2
+POOL = 3000
+MUON_RATE, ADAM_RATE = 0.02, 3e-3
+WARMUP = 60
+
+
+class Batches:
+    """Documents of like length side by side, so that little is padding and none is packed."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        data = np.load(path)
+        self.tokens, self.weights = data["tokens"], data["weights"]
+        self.offsets, self.seed = data["offsets"], seed
+
+    def _pool(self, first: int, rng: np.random.Generator) -> list[np.ndarray]:
+        last = min(first + POOL, len(self.offsets) - 1)
+        documents = np.arange(first, last)
+        lengths = self.offsets[documents + 1] - self.offsets[documents]
+        batches, current = [], []
+        for index in np.argsort(-lengths, kind="stable"):
+            longest = lengths[index] if not current else lengths[current[0] - first]
+            if current and (len(current) + 1) * longest > MICRO_TOKENS:
+                batches.append(np.array(current))
+                current = []
+            current.append(first + index)
+        batches.append(np.array(current))
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rng = np.random.default_rng(self.seed)
+        while True:
+            for first in range(0, len(self.offsets) - 1, POOL):
+                for batch in self._pool(first, rng):
+                    yield self._stack(batch)
+
+    def _stack(self, batch: np.ndarray) -> tuple[Tensor, Tensor]:
+        spans = [(self.offsets[i], self.offsets[i + 1]) for i in batch]
+        longest = max(b - a for a, b in spans)
+        ids = np.zeros((len(spans), longest), np.int64)
+        weights = np.zeros((len(spans), longest), np.float32)
+        for row, (a, b) in enumerate(spans):
+            ids[row, : b - a] = self.tokens[a:b]
+            weights[row, : b - a] = self.weights[a:b] / 100
+        return torch.from_numpy(ids), torch.from_numpy(weights)
+
+
+def orthogonal(update: Tensor) -> Tensor:
+    """Newton-Schulz: the nearest orthogonal matrix, nearly."""
+    x = update.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if tall else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    def __init__(self, parameters, lr: float, momentum: float = 0.95, decay: float = 0.02) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                average = state.setdefault("average", torch.zeros_like(p))
+                average.lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonal(p.grad.lerp(average, group["momentum"]))
+                p.mul_(1 - group["lr"] * group["decay"])
+                p.add_(update, alpha=-group["lr"] * max(1.0, p.shape[0] / p.shape[1]) ** 0.5)
+
+
+def rate(step: int, steps: int, decay: int) -> float:
+    return min(1.0, (step + 1) / WARMUP, max(0.0, (steps - step) / decay))
+
+
+def loss_of(model: torch.nn.Module, ids: Tensor, weights: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids[:, :-1])
+    losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+    return (losses * weights[:, 1:].flatten()).sum()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", default="data.npz")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--decay", type=int, required=True, help="steps of the final fall")
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    vocabulary = int(np.load(arguments.out / "vocabulary.npy"))
+    model = Model(Shape(vocabulary))
+    matrices = [p for p in model.blk.parameters() if p.ndim == 2]
+    chosen = set(matrices)
+    others = [p for p in model.parameters() if p not in chosen]
+    optimizers = [Muon(matrices, lr=MUON_RATE),
+                  torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)]
+    checkpoint, first, seen, seconds = arguments.out / "checkpoint.pt", 0, 0, 0.0
+    if arguments.resume:
+        saved = torch.load(checkpoint)
+        model.load_state_dict(saved["model"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        first, seen, seconds = saved["step"], saved["tokens"], saved["seconds"]
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
+
+    def save(step: int) -> None:
+        temporary = checkpoint.with_suffix(".tmp")
+        torch.save({"model": model.state_dict(), "step": step, "tokens": seen,
+                    "seconds": seconds, "shape": model.shape,
+                    "optimizers": [o.state_dict() for o in optimizers]}, temporary)
+        temporary.rename(checkpoint)
+
+    batches = iter(Batches(arguments.out / arguments.data, arguments.seed))
+    for _ in range(first * MICRO_STEPS):
+        next(batches)
+    mean, clock = None, time.monotonic()
+    for step in range(first, arguments.steps):
+        factor = rate(step, arguments.steps, arguments.decay)
+        for optimizer, base in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
+            optimizer.param_groups[0]["lr"] = base * factor
+        micro = [next(batches) for _ in range(MICRO_STEPS)]
+        total = sum(float(weights[:, 1:].sum()) for _, weights in micro)
+        value = 0.0
+        for ids, weights in micro:
+            loss = loss_of(model, ids, weights) / total
+            loss.backward()
+            value += float(loss.detach())
+            seen += ids.numel()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        mean = value if mean is None else 0.95 * mean + 0.05 * value
+        now = time.monotonic()
+        seconds, clock = seconds + now - clock, now
+        if step % 20 == 19:
+            print(f"step {step + 1} loss {mean:.4f} tokens {seen:,} minutes {seconds / 60:.1f} "
+                  f"tokens/s {seen / seconds:.0f} rate {factor:.2f}", flush=True)
+        if (step + 1) % arguments.save_every == 0 or step + 1 == arguments.steps:
+            save(step + 1)
+
+
+if __name__ == "__main__":
+    main()
