@@ -1,0 +1,1 @@
+"""The prompt cache: what is kept of finished prompts, and for how long."""

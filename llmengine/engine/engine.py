@@ -1,0 +1,290 @@
+"""The engine: a model on a thread of its own that many requests share."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence as Tokens
+from queue import SimpleQueue
+from types import TracebackType
+
+from msgspec import Struct
+
+from llmengine.cache.policy import POLICIES
+from llmengine.config import Config
+from llmengine.core import ModelInfo, Output, Request, Sink, Stats
+from llmengine.engine import sizing
+from llmengine.engine.cells import Cells
+from llmengine.engine.pacer import Pacer
+from llmengine.engine.pool import Pool
+from llmengine.engine.runner import Outputs, Runner
+from llmengine.engine.scheduler import Scheduler
+from llmengine.engine.sequence import Sequence
+from llmengine.engine.slots import Limits, Slots
+from llmengine.errors import (
+    ContextLengthExceeded,
+    EngineOverloaded,
+    Internal,
+    InvalidRequest,
+    ModelUnavailable,
+)
+from llmengine.llama.context import Context
+from llmengine.llama.model import Model
+from llmengine.llama.sampler import Sampler
+from llmengine.models import locate
+
+log = logging.getLogger("llmengine.engine")
+
+MEBIBYTE = 1024 * 1024
+
+
+class Cancel(Struct, frozen=True):
+    request_id: str
+
+
+class Stop(Struct, frozen=True):
+    pass
+
+
+class Engine:
+    """Implements `llmengine.core.Host` in this process."""
+
+    def __init__(self, config: Config) -> None:
+        """Load the model and start the thread.
+
+        Raises ModelNotFound, ModelUnavailable, OutOfMemory and ConfigError.
+        """
+        self._config = config
+        self._model = Model(locate.find(config.model), config)
+        try:
+            self._build(config)
+        except BaseException:
+            self._model.close()
+            raise
+        self._inbox: SimpleQueue[Sequence | Cancel | Stop] = SimpleQueue()
+        self._lock = threading.Condition()
+        self._active: set[str] = set()  # requests that have not had their last output
+        self._doomed: set[str] = set()  # those of them that are cancelled
+        self._requests = 0
+        self._accepting = True
+        self._thread = threading.Thread(target=self._run, name="llmengine", daemon=True)
+        self._thread.start()
+
+    def _build(self, config: Config) -> None:
+        model, performance, cache = self._model, config.performance, config.cache
+        cells = sizing.context_cells(model, config)
+        self._max_length = sizing.sequence_length(model, config, cells)
+        kept = cache.max_sequences if cache.enabled else 0
+        count = config.slots + kept
+        self._threads = sizing.threads(config)
+        self._context = Context(model, config, cells=cells, sequences=count, threads=self._threads)
+        memory_cells = cache.max_size_mb * MEBIBYTE // max(1, sizing.cell_bytes(model, config))
+        self._slots = Slots(
+            count,
+            Cells(cells),
+            self._context,
+            Limits(sequences=kept, cells=memory_cells),
+            POLICIES[cache.eviction_policy],
+            arena=performance.deterministic,
+        )
+        pacer = Pacer(performance.max_itl_ms / 1000, self._context.rows)
+        self._scheduler = Scheduler(
+            self._slots,
+            self._context,
+            Pool(performance.memory_pool_size_mb * MEBIBYTE),
+            pacer,
+            limit=config.slots,
+            rows=self._context.rows,
+            keep=kept > 0,
+            arena=performance.deterministic,
+        )
+        self._runner = Runner(model, self._context, self._scheduler, pacer)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Requests, from any thread
+
+    def submit(self, request: Request, sink: Sink) -> None:
+        self._check(request)
+        room = self._max_length - len(request.prompt)
+        if request.params.max_tokens:
+            room = min(room, request.params.max_tokens)
+        sampler = Sampler(self._model, request.params, request.prompt, self._max_length)
+        sequence = Sequence(request, sink, sampler, room)
+        with self._lock:
+            self._admit(request.id)
+            self._inbox.put(sequence)
+
+    def _check(self, request: Request) -> None:
+        """Refuse a prompt before anything is computed."""
+        length = len(request.prompt)
+        if not length:
+            raise InvalidRequest("the prompt is empty", param="prompt")
+        if length >= self._max_length:
+            raise ContextLengthExceeded(
+                f"This model's maximum context length is {self._max_length} tokens, "
+                f"but the prompt has {length}: shorten it",
+                param="prompt",
+            )
+        vocabulary = self._model.vocabulary
+        if min(request.prompt) < 0 or max(request.prompt) >= vocabulary:
+            raise InvalidRequest(
+                f"the prompt has token ids outside 0..{vocabulary - 1}", param="prompt"
+            )
+
+    def _admit(self, request_id: str) -> None:
+        if not self._accepting:
+            raise ModelUnavailable("the engine is shutting down")
+        if request_id in self._active:
+            raise InvalidRequest(f"a request {request_id} is already running", param="id")
+        if len(self._active) >= self._config.slots + self._config.server.max_queue:
+            raise EngineOverloaded(
+                f"{len(self._active)} requests run or wait already: try again in a moment"
+            )
+        self._active.add(request_id)
+        self._requests += 1
+
+    def cancel(self, request_id: str) -> None:
+        with self._lock:
+            if request_id not in self._active:
+                return
+            self._doomed.add(request_id)
+            self._inbox.put(Cancel(request_id))
+            # Nobody would miss the step under way, which may be a long prefill.
+            in_step = self._runner.in_step
+            if in_step and in_step <= self._doomed:
+                self._context.abort()
+
+    def drain(self, timeout: float) -> bool:
+        with self._lock:
+            self._accepting = False
+            return self._lock.wait_for(lambda: not self._active, timeout)
+
+    def close(self) -> None:
+        with self._lock:
+            self._accepting = False
+            self._doomed |= self._active
+            if self._thread.is_alive():
+                self._inbox.put(Stop())
+                self._context.abort()
+        self._thread.join()
+        self._context.close()
+        self._model.close()
+
+    # The engine's thread
+
+    def _run(self) -> None:
+        while self._receive():
+            try:
+                outputs = self._runner.step()
+            except Exception:
+                log.exception("a step failed; its requests are ended")
+                outputs = self._runner.end_all("error", Internal("the engine had to start over"))
+                self._slots.reset()
+            self._deliver(outputs)
+        self._deliver(self._runner.end_all("cancelled"))
+
+    def _receive(self) -> bool:
+        """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
+        while not self._inbox.empty() or not self._runner.busy:
+            message = self._inbox.get()
+            if isinstance(message, Stop):
+                self._take_rest()
+                return False
+            if isinstance(message, Cancel):
+                self._runner.cancel(message.request_id)
+                break  # its last output leaves with the next step
+            self._scheduler.add(message)
+        return True
+
+    def _take_rest(self) -> None:
+        """Requests that were accepted just before the end get their last output as well."""
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, Sequence):
+                self._scheduler.add(message)
+
+    def _deliver(self, outputs: Outputs) -> None:
+        for sink, items in outputs.items():
+            ended = [output.request_id for output in items if output.finish_reason]
+            if ended:
+                with self._lock:
+                    self._active.difference_update(ended)
+                    self._doomed.difference_update(ended)
+                    self._lock.notify_all()
+            _send(sink, items)
+
+    # What it is and how it does, from any thread
+
+    def tokenize(self, text: str, *, special: bool = False, bos: bool = False) -> list[int]:
+        return self._model.tokenize(text, special=special, bos=bos)
+
+    def detokenize(self, tokens: Tokens[int]) -> str:
+        return self._model.detokenize(tokens)
+
+    def piece(self, token: int) -> bytes:
+        return self._model.piece(token)
+
+    def info(self) -> ModelInfo:
+        model = self._model
+        devices = model.devices
+        return ModelInfo(
+            name=self._config.model.name or model.path.stem,
+            path=str(model.path),
+            description=model.description,
+            created=int(model.path.stat().st_mtime),
+            size_bytes=model.size_bytes,
+            parameters=model.parameters,
+            vocabulary=model.vocabulary,
+            context_length=model.context_length,
+            max_sequence_length=self._max_length,
+            context_size=self._context.cells,
+            chat_template=model.chat_template,
+            bos=self._name(model.bos),
+            eos=self._name(model.eos),
+            infill=model.infill,
+            device=", ".join(each.name for each in devices) or "CPU",
+            threads=self._threads,
+        )
+
+    def _name(self, token: int) -> str:
+        return self._model.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def stats(self) -> Stats:
+        runner, scheduler = self._runner, self._scheduler
+        return Stats(
+            requests=self._requests,
+            finished=dict(runner.finished),
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting) + self._inbox.qsize(),
+            steps=runner.steps,
+            prompt_tokens=runner.prompt_tokens,
+            prefilled_tokens=runner.prefilled_tokens,
+            cached_tokens=runner.cached_tokens,
+            completion_tokens=runner.completion_tokens,
+            preemptions=scheduler.preemptions,
+            evictions=self._slots.evictions,
+            cells=self._slots.cells.capacity,
+            cells_used=self._slots.cells.used,
+            slots=self._config.slots,
+            slots_idle=len(self._slots.idle),
+            prefill_seconds=runner.prefill_seconds,
+            decode_seconds=runner.decode_seconds,
+            last_step_seconds=runner.last_step_seconds,
+        )
+
+
+def _send(sink: Sink, outputs: list[Output]) -> None:
+    try:
+        sink(outputs)
+    except Exception:  # a client's fault must not end the thread that serves the others
+        log.exception("a client could not take its outputs")

@@ -1,0 +1,229 @@
+"""The engine's step: schedule, decode, postprocess."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+from llmengine.core import FinishReason, Output, Sink, TokenLogprob
+from llmengine.engine.pacer import Pacer
+from llmengine.engine.scheduler import Scheduler, Work
+from llmengine.engine.sequence import Sequence
+from llmengine.errors import DeadlineExceeded, EngineError, Internal, OutOfMemory
+from llmengine.llama import sampler
+from llmengine.llama.context import Context, Status
+from llmengine.llama.model import Model
+
+log = logging.getLogger("llmengine.engine")
+
+Outputs = dict[Sink, list[Output]]
+
+
+class Runner:
+    """Runs sequences through a context. Only the engine's thread may use it."""
+
+    def __init__(self, model: Model, context: Context, scheduler: Scheduler, pacer: Pacer) -> None:
+        self.in_step: frozenset[str] = frozenset()  # ids of the requests being computed
+        self.finished: Counter[str] = Counter()
+        self.steps = self.prompt_tokens = self.cached_tokens = 0
+        self.prefilled_tokens = self.completion_tokens = 0
+        self.prefill_seconds = self.decode_seconds = self.last_step_seconds = 0.0
+        self._model = model
+        self._context = context
+        self._scheduler = scheduler
+        self._pacer = pacer
+        self._outputs: Outputs = {}
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._scheduler.running or self._scheduler.waiting)
+
+    def step(self) -> Outputs:
+        """Compute one batch; returns what it added to each request, by sink."""
+        self._expire()
+        step = self._scheduler.schedule()
+        if step:
+            status, sampled = self._decode(step)
+            self._postprocess(step, status, sampled)
+        outputs, self._outputs = self._outputs, {}
+        return outputs
+
+    # Decode
+
+    def _decode(self, step: list[Work]) -> tuple[Status, list[tuple[Sequence, int]]]:
+        """Compute the step; with it come the sequences that have logits now, and their rows."""
+        batch = self._context.batch
+        batch.clear()
+        sampled = []
+        for work in step:
+            sequence, start = work.sequence, work.sequence.computed
+            slot = sequence.slot
+            assert slot is not None
+            batch.add(slot.id, start, sequence.tokens[start : start + work.count], work.output)
+            if work.output:
+                sampled.append((sequence, batch.rows - 1))
+        self.in_step = frozenset(work.sequence.id for work in step)
+        started = time.perf_counter()
+        status = self._context.decode()
+        self._measure(step, time.perf_counter() - started)
+        self.in_step = frozenset()
+        return status, sampled
+
+    def _measure(self, step: list[Work], seconds: float) -> None:
+        decoding = sum(work.decoding for work in step)
+        prefilled = sum(work.count for work in step if not work.decoding)
+        self._pacer.observe(decoding, prefilled, seconds)
+        self.steps += 1
+        self.last_step_seconds = seconds
+        if prefilled:
+            self.prefill_seconds += seconds
+        else:
+            self.decode_seconds += seconds
+
+    # Postprocess
+
+    def _postprocess(
+        self, step: list[Work], status: Status, sampled: list[tuple[Sequence, int]]
+    ) -> None:
+        if status is Status.OK:
+            self.prefilled_tokens += sum(work.count for work in step if not work.decoding)
+            self._scheduler.commit(step)
+            self._sample(sampled)
+            return
+        for work in step:
+            if work.sequence.slot:
+                self._scheduler.slots.rollback(work.sequence.slot)
+        if status is Status.NO_ROOM:
+            self._relieve(step)
+        elif status is Status.FAILED:
+            for work in step:
+                self.fail(work.sequence, Internal("llama.cpp could not compute the batch"))
+
+    def _relieve(self, step: list[Work]) -> None:
+        """llama.cpp found no room where our books said there is some: make more of it."""
+        log.warning("llama.cpp found no room for a batch of %d sequences", len(step))
+        if len(self._scheduler.running) > 1 or self._scheduler.slots.idle:
+            self._scheduler.make_room()
+        else:
+            self.fail(step[0].sequence, OutOfMemory("the KV cache has no room for this request"))
+
+    def _sample(self, sampled: list[tuple[Sequence, int]]) -> None:
+        if not sampled:
+            return
+        logits = self._context.logits(len(sampled))
+        now = time.monotonic()
+        for (sequence, row), values in zip(sampled, logits, strict=True):
+            try:
+                token = sequence.sampler.sample(self._context.handle, row, values)
+                wanted = sequence.request.params.logprobs
+                if wanted is not None:
+                    found = sampler.logprobs(self._model, values, token, wanted)
+                    sequence.held_logprobs.append(found)
+                if sequence.first_token is None:
+                    sequence.first_token = now
+                    self.prompt_tokens += sequence.prompt_length
+                    self.cached_tokens += sequence.cached_tokens
+                self._append(sequence, token)
+            except Exception:
+                log.exception("request %s failed while sampling", sequence.id)
+                self.fail(sequence, Internal("the next token could not be chosen"))
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        """Add a sampled token and report what is sure of the text."""
+        sequence.tokens.append(token)
+        sequence.unreported += 1
+        self.completion_tokens += 1
+        params = sequence.request.params
+        if token in self._model.end_tokens and not params.ignore_eos:
+            self._finish(sequence, "stop", sequence.text.flush())
+            return
+        text = sequence.text.push(self._model.piece(token, sequence.request.special))
+        if sequence.text.stop is not None:
+            self._finish(sequence, "stop", text)
+        elif sequence.completion_length >= sequence.room:
+            self._finish(sequence, "length", text + sequence.text.flush())
+        elif text:
+            self._report(sequence, text)
+
+    def _report(self, sequence: Sequence, text: str) -> None:
+        self._emit(
+            sequence,
+            Output(
+                sequence.id,
+                text,
+                tokens=sequence.unreported,
+                logprobs=_release(sequence, text),
+            ),
+        )
+        sequence.unreported = 0
+
+    def _emit(self, sequence: Sequence, output: Output) -> None:
+        self._outputs.setdefault(sequence.sink, []).append(output)
+
+    # The end of a request
+
+    def _finish(
+        self,
+        sequence: Sequence,
+        reason: FinishReason,
+        text: str = "",
+        error: EngineError | None = None,
+    ) -> None:
+        logprobs = _release(sequence, text, last=True)
+        self._scheduler.remove(sequence, keep=reason != "error")
+        self.finished[reason] += 1
+        self._emit(
+            sequence,
+            Output(
+                sequence.id,
+                text,
+                tokens=sequence.unreported,
+                logprobs=logprobs,
+                finish_reason=reason,
+                stop=sequence.text.stop,
+                usage=sequence.usage,
+                timings=sequence.timings(time.monotonic()),
+                error=error.info if error else None,
+            ),
+        )
+
+    def fail(self, sequence: Sequence, error: EngineError) -> None:
+        self._finish(sequence, "error", error=error)
+
+    def cancel(self, request_id: str) -> None:
+        for sequence in self._scheduler.sequences:
+            if sequence.id == request_id:
+                self._finish(sequence, "cancelled", sequence.text.flush())
+
+    def end_all(self, reason: FinishReason, error: EngineError | None = None) -> Outputs:
+        """End every request, as when the engine closes."""
+        for sequence in self._scheduler.sequences:
+            self._finish(sequence, reason, error=error)
+        outputs, self._outputs = self._outputs, {}
+        return outputs
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for sequence in self._scheduler.sequences:
+            deadline = sequence.request.deadline
+            if deadline is not None and deadline <= now:
+                self.fail(sequence, DeadlineExceeded("the request's deadline has passed"))
+
+
+def _release(sequence: Sequence, text: str, last: bool = False) -> tuple[TokenLogprob, ...]:
+    """The log-probabilities that belong to reported text; those of a stop string are dropped."""
+    held = sequence.held_logprobs
+    if not held or (sequence.text.holding and not last):
+        return ()
+    sequence.held_logprobs = []
+    if sequence.text.stop is None:
+        return tuple(held)
+    left = len(text.encode())
+    kept = []
+    for each in held:
+        if left <= 0:
+            break
+        kept.append(each)
+        left -= len(each.piece)
+    return tuple(kept)

@@ -1,0 +1,220 @@
+"""What the next step computes: who runs, who waits, and how much of each prompt."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from enum import Enum, auto
+
+from msgspec import Struct
+
+from llmengine.engine.pacer import Pacer
+from llmengine.engine.pool import Pool
+from llmengine.engine.sequence import Sequence
+from llmengine.engine.slots import Match, Memory, Slots
+
+WORTH_WAITING = 32  # tokens of a prefix that another sequence is just computing
+HEADROOM = 16  # cells kept free per running sequence when another is admitted
+
+
+class Work(Struct):
+    """A sequence's part in a step: its next `count` tokens."""
+
+    sequence: Sequence
+    count: int
+    decoding: bool
+
+    @property
+    def output(self) -> bool:
+        """Whether the sequence's next token is sampled after the step."""
+        return self.count == self.sequence.pending
+
+
+class Place(Enum):
+    FOUND = auto()
+    WAIT_FOR_PREFIX = auto()
+    NO_ROOM = auto()
+
+
+class Scheduler:
+    """Continuous batching: decoding sequences first, then chunks of prompts.
+
+    Sequences are admitted in order of arrival while there is room for their whole prompt. When
+    the KV cache is full, idle slots go first, then the youngest sequence waits again.
+    """
+
+    def __init__(
+        self, slots: Slots, memory: Memory, pool: Pool, pacer: Pacer, *,
+        limit: int, rows: int, keep: bool, arena: bool = False,
+    ) -> None:  # fmt: skip
+        """`limit` sequences run at once, a step has at most `rows` rows.
+
+        With `keep`, finished sequences leave their slots for others to share. `arena` says that
+        freed cells come back only when everything is cleared (see Slots).
+        """
+        self.slots = slots
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+        self._memory = memory
+        self._pool = pool
+        self._pacer = pacer
+        self._limit = limit
+        self._rows = rows
+        self._keep = keep
+        self._arena = arena
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        return [*self.running, *self.waiting]
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    # One step
+
+    def schedule(self) -> list[Work]:
+        """The work of the next step; empty only when nothing runs or waits."""
+        if self.slots.stale:
+            self._compact()
+        self._admit()
+        while self.running:
+            step = self._plan()
+            if step:
+                return step
+            self.make_room()
+            self._admit()
+        return []
+
+    def _plan(self) -> list[Work]:
+        """Decoding rows and prefill chunks, or nothing if the decoding rows don't fit."""
+        decoding = [each for each in self.running if each.decoding]
+        free = self.slots.cells.free - len(decoding)
+        if free < 0:
+            return []
+        step = [Work(each, 1, True) for each in decoding]
+        chunk = min(self._pacer.chunk(len(decoding)), self._rows - len(decoding), free)
+        for sequence in self.running:
+            if chunk <= 0:
+                break
+            if not sequence.decoding:
+                count = min(sequence.pending, chunk)
+                step.append(Work(sequence, count, False))
+                chunk -= count
+        return step
+
+    def commit(self, step: list[Work]) -> None:
+        """Note that the step's tokens are computed."""
+        self.slots.commit(
+            (slot, work.sequence.tokens[len(slot.tokens) : len(slot.tokens) + work.count])
+            for work in step
+            if (slot := work.sequence.slot)
+        )
+
+    # Admission
+
+    def _admit(self) -> None:
+        for sequence in list(self.waiting):
+            if len(self.running) >= self._limit:
+                return
+            place = self._place(sequence)
+            if place is Place.NO_ROOM:
+                if self._compaction_helps(sequence):
+                    self._compact()
+                    self._admit()
+                return
+            if place is Place.FOUND:
+                self.waiting.remove(sequence)
+                self.running.append(sequence)
+                sequence.started = sequence.started or time.monotonic()
+
+    def _place(self, sequence: Sequence) -> Place:
+        """Give a waiting sequence its slot, if it may start now."""
+        if sequence.saved:
+            return self._resume(sequence)
+        match = self.slots.match(sequence.tokens)
+        if match.coming - match.length >= WORTH_WAITING:
+            return Place.WAIT_FOR_PREFIX
+        if not self._reserve(len(sequence.tokens) - match.length, match):
+            return Place.NO_ROOM
+        slot = self.slots.open(match)
+        if slot is None:
+            return Place.NO_ROOM
+        if not sequence.completion_length:
+            sequence.cached_tokens = match.length
+        slot.owner, sequence.slot = sequence, slot
+        return Place.FOUND
+
+    def _resume(self, sequence: Sequence) -> Place:
+        region = sequence.saved
+        assert region is not None
+        if not self._reserve(len(sequence.tokens), Match()):
+            return Place.NO_ROOM
+        slot = self.slots.load(region.buffer, sequence.tokens[: sequence.saved_length])
+        self._pool.give(region)
+        sequence.saved = None
+        if slot is None:  # llama.cpp could not place the state: compute it again
+            return self._place(sequence)
+        slot.owner, sequence.slot = sequence, slot
+        return Place.FOUND
+
+    def _reserve(self, need: int, match: Match) -> bool:
+        """Whether `need` more cells may be promised, idle slots evicted if that helps."""
+        promised = sum(each.pending for each in self.running)
+        headroom = HEADROOM * len(self.running)
+        while self.slots.cells.free < need + promised + headroom:
+            if not self.slots.evict(match.source):
+                # Alone, a sequence may use the last cell: its length was checked on arrival.
+                return not self.running and self.slots.cells.free >= need
+        return True
+
+    # Room
+
+    def make_room(self) -> None:
+        """Free cells for the running sequences, by the cheapest means that is left."""
+        if self._arena:
+            self._compact()
+        elif not self.slots.evict(None):
+            self.preempt(self.running[-1])
+
+    def _compaction_helps(self, sequence: Sequence) -> bool:
+        """Whether `sequence` would fit beside the running ones in an arena without garbage."""
+        live = sum(len(each.tokens) for each in self.running)
+        headroom = HEADROOM * len(self.running)
+        capacity = self.slots.cells.capacity
+        return self._arena and live + len(sequence.tokens) + headroom <= capacity
+
+    def _compact(self) -> None:
+        """Set everything aside and clear the memory: its cells can only then be used again."""
+        for sequence in reversed(list(self.running)):
+            self.preempt(sequence)
+        self.slots.reset()
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Back to the head of the queue, with its state saved if the pool has room."""
+        slot = sequence.slot
+        assert slot is not None
+        self.preemptions += 1
+        region = self._pool.take(self._memory.state_size(slot.id)) if slot.tokens else None
+        if region and self._memory.save(slot.id, region.buffer):
+            sequence.saved, sequence.saved_length = region, len(slot.tokens)
+        elif region:
+            self._pool.give(region)
+        sequence.slot = None
+        self.slots.release(slot, keep=False)
+        self.running.remove(sequence)
+        self.waiting.appendleft(sequence)
+
+    # The end of a sequence
+
+    def remove(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Take a sequence out, finished or not; its slot stays for its prefix if it may."""
+        if sequence.slot:
+            self.running.remove(sequence)
+            slot, sequence.slot = sequence.slot, None
+            self.slots.release(slot, keep=keep and self._keep)
+        else:
+            self.waiting.remove(sequence)
+        if sequence.saved:
+            self._pool.give(sequence.saved)
+            sequence.saved = None

@@ -1,0 +1,73 @@
+"""One generation: its request, its tokens and where it stands."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from typing import TYPE_CHECKING
+
+from llmengine.core import Request, Sink, Timings, TokenLogprob, Usage
+from llmengine.engine.pool import Region
+from llmengine.engine.text import TextStream
+
+if TYPE_CHECKING:
+    from llmengine.engine.slots import Slot
+    from llmengine.llama.sampler import Sampler
+
+
+class Sequence:
+    """All state of a request in the engine. Tokens are the prompt's, then the completion's."""
+
+    def __init__(self, request: Request, sink: Sink, sampler: Sampler, room: int) -> None:
+        """`room` is the number of tokens that the completion may have at most."""
+        self.request = request
+        self.sink = sink
+        self.sampler = sampler
+        self.room = room
+        self.text = TextStream(request.params.stop)
+        self.tokens = array("i", request.prompt)
+        self.slot: Slot | None = None
+        self.saved: Region | None = None  # the state of a preempted sequence
+        self.saved_length = 0  # tokens in that state
+        self.cached_tokens = 0
+        self.held_logprobs: list[TokenLogprob] = []  # of text that is held back
+        self.unreported = 0  # tokens computed since the last output
+        self.submitted = time.monotonic()
+        self.started: float | None = None  # when it first got a slot
+        self.first_token: float | None = None
+
+    @property
+    def id(self) -> str:
+        return self.request.id
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.request.prompt)
+
+    @property
+    def completion_length(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def computed(self) -> int:
+        """Tokens whose KV is in the slot."""
+        return len(self.slot.tokens) if self.slot else 0
+
+    @property
+    def pending(self) -> int:
+        """Tokens still to be computed before the next one can be sampled; at least 1."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def decoding(self) -> bool:
+        """Whether one more token is all it needs, as in every step after prefill."""
+        return self.pending == 1 and self.completion_length > 0
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self.prompt_length, self.completion_length, self.cached_tokens)
+
+    def timings(self, now: float) -> Timings:
+        started = self.started or now
+        first = self.first_token or now
+        return Timings(started - self.submitted, max(first - started, 0.0), max(now - first, 0.0))

@@ -1,0 +1,61 @@
+"""How large the KV cache and a request may be, from the model, the settings and the memory."""
+
+from __future__ import annotations
+
+import logging
+
+from llmengine import hardware
+from llmengine.config import Config
+from llmengine.errors import ConfigError
+from llmengine.llama.context import kv_value_bytes
+from llmengine.llama.model import Model
+
+log = logging.getLogger("llmengine.engine")
+
+_AUTO_SEQUENCES = 4  # whole contexts that the automatic KV cache holds
+_AUTO_CELLS = 32_768  # tokens it has at most
+_AUTO_MEMORY = 0.25  # share of the free memory it takes at most
+_SMALLEST = 256  # tokens
+
+
+def cell_bytes(model: Model, config: Config) -> int:
+    """Bytes of KV cache per token."""
+    return model.kv_bytes_per_token(kv_value_bytes(config.model.kv_type))
+
+
+def context_cells(model: Model, config: Config) -> int:
+    """Tokens that the KV cache holds."""
+    if config.model.context_size:
+        return max(config.model.context_size, _SMALLEST)
+    sequence = config.model.max_sequence_length or model.context_length
+    wanted = max(min(_AUTO_SEQUENCES * sequence, _AUTO_CELLS), min(sequence, _AUTO_CELLS))
+    memory = sum(each.memory_free for each in model.devices) or hardware.memory().available
+    fits = int(memory * _AUTO_MEMORY / max(1, cell_bytes(model, config)))
+    return max(min(wanted, fits), _SMALLEST)
+
+
+def sequence_length(model: Model, config: Config, cells: int) -> int:
+    """Tokens that prompt and completion of a request may have together.
+
+    Raises ConfigError when the setting asks for more than the KV cache holds.
+    """
+    wanted = config.model.max_sequence_length
+    if not wanted:
+        return min(model.context_length or cells, cells)
+    if wanted > cells:
+        raise ConfigError(
+            f"model.max_sequence_length = {wanted} does not fit into a KV cache of {cells} tokens: "
+            "raise model.context_size"
+        )
+    if model.context_length and wanted > model.context_length:
+        log.warning(
+            "max_sequence_length %d is beyond the %d tokens this model was trained for",
+            wanted,
+            model.context_length,
+        )
+    return wanted
+
+
+def threads(config: Config) -> int:
+    """Threads to compute with: those asked for, or the cores this process may use."""
+    return config.performance.threads or hardware.cores()

@@ -1,0 +1,236 @@
+"""Slots: llama.cpp sequence ids and the cells they hold, running or kept for their prefix."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+from msgspec import Struct
+
+from llmengine.cache.policy import Policy, lru
+from llmengine.engine.cells import Cells
+from llmengine.engine.pool import Buffer
+from llmengine.engine.sequence import Sequence
+
+
+class Memory(Protocol):
+    """What the slots need of `llmengine.llama.context.Context`."""
+
+    @property
+    def can_truncate(self) -> bool: ...
+    def copy(self, source: int, target: int, length: int) -> None: ...
+    def remove(self, sequence: int) -> None: ...
+    def truncate(self, sequence: int, length: int) -> bool: ...
+    def clear(self) -> None: ...
+    def usable(self, sequence: int, length: int, wanted: int) -> int: ...
+    def state_size(self, sequence: int) -> int: ...
+    def save(self, sequence: int, buffer: Buffer) -> bool: ...
+    def load(self, sequence: int, buffer: Buffer) -> bool: ...
+
+
+class Slot:
+    """One sequence id; `tokens` are those whose KV its `cells` hold."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        self.owner: Sequence | None = None
+        self.empty()
+
+    def empty(self) -> None:
+        self.tokens = array("i")
+        self.cells = array("i")
+        self.created = self.last_used = self.uses = 0
+
+    @property
+    def idle(self) -> bool:
+        return self.owner is None and len(self.tokens) > 0
+
+
+class Match(Struct, frozen=True):
+    """The best prefix of a prompt that is in the cache."""
+
+    source: Slot | None = None
+    length: int = 0  # tokens that can be shared now
+    coming: int = 0  # tokens that could be shared once the source's owner has computed them
+
+
+class Limits(Struct, frozen=True):
+    """What idle slots may hold."""
+
+    sequences: int
+    cells: int
+
+
+class Slots:
+    """Opens slots for sequences, shares prefixes between them and evicts idle ones.
+
+    A slot only grows or is emptied: a prompt that shares a part of another's prefix gets a slot
+    of its own with the same cells in it (`llama_memory_seq_cp` copies nothing).
+
+    With `arena` nothing is removed from the memory but all at once, by `reset`: llama.cpp would
+    put a sequence's next tokens into the holes before its first ones, and attention sums, taken
+    in the order of the cells, would round differently.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        cells: Cells,
+        memory: Memory,
+        limits: Limits,
+        policy: Policy = lru,
+        *,
+        arena: bool = False,
+    ) -> None:
+        self.cells = cells
+        self.evictions = 0
+        self.stale = False  # an arena with holes in it: reset it before the next step
+        self._arena = arena
+        self._slots = [Slot(number) for number in range(count)]
+        self._memory = memory
+        self._limits = limits
+        self._policy = policy
+        self._clock = 0
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    @property
+    def idle(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.idle]
+
+    def match(self, tokens: array[int]) -> Match:
+        """The longest prefix of `tokens` that a slot has or is about to have.
+
+        The last token is never shared: its logits are what the prompt is computed for.
+        """
+        best = Match()
+        for slot in self._slots:
+            owner = slot.owner
+            if not owner and not self._limits.sequences:
+                continue
+            have = owner.tokens if owner else slot.tokens
+            common = min(common_prefix(tokens, have), len(tokens) - 1)
+            if common <= max(best.length, best.coming):
+                continue
+            now = self._memory.usable(slot.id, len(slot.tokens), min(common, len(slot.tokens)))
+            coming = common if owner and self._memory.can_truncate else now
+            if coming:
+                best = Match(slot, now, coming)
+        return best
+
+    def open(self, match: Match) -> Slot | None:
+        """A slot that starts with the matched prefix; None if all are taken."""
+        source = match.source if match.length else None
+        if source and source.idle and match.length == len(source.tokens):
+            return self._touch(source)
+        slot = self._vacant(source)
+        if slot and source:
+            self._memory.copy(source.id, slot.id, match.length)
+            slot.tokens.extend(source.tokens[: match.length])
+            slot.cells.extend(source.cells[: match.length])
+            self.cells.share(_ids(slot.cells))
+            self._touch(source)
+        return self._touch(slot) if slot else None
+
+    def _vacant(self, keep: Slot | None) -> Slot | None:
+        for slot in self._slots:
+            if slot.owner is None and not slot.tokens:
+                return slot
+        return self.evict(keep)
+
+    def _touch(self, slot: Slot) -> Slot:
+        self._clock += 1
+        slot.created = slot.created or self._clock
+        slot.last_used = self._clock
+        slot.uses += 1
+        return slot
+
+    def load(self, buffer: Buffer, tokens: array[int]) -> Slot | None:
+        """A slot with a saved state in it; None if llama.cpp could not place it."""
+        slot = self._vacant(None)
+        if slot is None or not self._memory.load(slot.id, buffer):
+            return None
+        self.commit([(slot, tokens)])
+        return self._touch(slot)
+
+    def commit(self, added: Iterable[tuple[Slot, array[int]]]) -> None:
+        """Note that tokens were computed and appended to slots."""
+        added = list(added)
+        cells = self.cells.take(sum(len(tokens) for _, tokens in added)).tolist()
+        start = 0
+        for slot, tokens in added:
+            end = start + len(tokens)
+            slot.tokens.extend(tokens)
+            slot.cells.extend(cells[start:end])
+            start = end
+
+    def rollback(self, slot: Slot) -> None:
+        """Make llama.cpp forget what it computed beyond the slot's tokens."""
+        if self._arena:
+            self.stale = True
+        elif not self._memory.truncate(slot.id, len(slot.tokens)):
+            self.clear(slot)
+
+    def release(self, slot: Slot, *, keep: bool) -> None:
+        """End a slot's use: keep it idle for its prefix, within the limits, or empty it."""
+        slot.owner = None
+        if not keep and not self._arena:
+            self.clear(slot)
+        while self._over_limits() and self.evict(None):
+            pass
+
+    def _over_limits(self) -> bool:
+        idle = self.idle
+        held = sum(self.cells.sole(_ids(slot.cells)) for slot in idle)
+        return len(idle) > self._limits.sequences or held > self._limits.cells
+
+    def evict(self, keep: Slot | None) -> Slot | None:
+        """Empty the idle slot that the policy gives up first, `keep` excepted."""
+        candidates = [slot for slot in self.idle if slot is not keep]
+        if not candidates or self._arena:
+            return None
+        victim = min(candidates, key=self._policy)
+        self.evictions += 1
+        self.clear(victim)
+        return victim
+
+    def clear(self, slot: Slot) -> None:
+        """Empty a slot."""
+        if slot.tokens:
+            self._memory.remove(slot.id)
+            self.cells.give(_ids(slot.cells))
+        slot.empty()
+
+    def reset(self) -> None:
+        """Empty all slots and the memory itself."""
+        for slot in self._slots:
+            slot.owner = None
+            slot.empty()
+        self._memory.clear()
+        self.cells.reset()
+        self.stale = False
+
+    def check(self) -> None:
+        """Raise AssertionError if the books disagree; for tests and idle moments."""
+        held = {cell for slot in self._slots for cell in slot.cells}
+        assert len(held) <= self.cells.used
+        for slot in self._slots:
+            assert len(slot.cells) == len(slot.tokens)
+            assert slot.owner is None or slot.owner.slot is slot
+
+
+def common_prefix(one: array[int], other: array[int]) -> int:
+    """How many tokens two token arrays begin with in common."""
+    length = min(len(one), len(other))
+    if not length or one[0] != other[0]:
+        return 0
+    differs = np.frombuffer(one, np.int32, length) != np.frombuffer(other, np.int32, length)
+    first = int(differs.argmax())
+    return first if differs[first] else length
+
+
+def _ids(cells: array[int]) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array(cells, np.int32)

@@ -1,0 +1,69 @@
+"""The tokens of one `llama_decode`, in arrays that are allocated once."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+
+class Batch:
+    """A reusable `llama_batch` of up to `capacity` rows, each of one sequence."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.rows = 0
+        self.outputs = 0
+        self._token = np.zeros(capacity, np.int32)
+        self._position = np.zeros(capacity, np.int32)
+        self._sequence = np.zeros(capacity, np.int32)
+        self._output = np.zeros(capacity, np.int8)
+        self._one = np.ones(capacity, np.int32)
+        # llama.cpp wants a list of sequence ids per row: each points at its one id.
+        address = self._sequence.ctypes.data
+        self._pointers = address + np.arange(capacity, dtype=np.uint64) * self._sequence.itemsize
+        fields = dict(llama_cpp.llama_batch._fields_)
+
+        def pointer(array: np.ndarray[Any, Any], field: str) -> Any:
+            return ctypes.cast(array.ctypes.data, fields[field])
+
+        self._batch = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=pointer(self._token, "token"),
+            embd=None,
+            pos=pointer(self._position, "pos"),
+            n_seq_id=pointer(self._one, "n_seq_id"),
+            seq_id=pointer(self._pointers, "seq_id"),
+            logits=pointer(self._output, "logits"),
+        )
+
+    def clear(self) -> None:
+        self.rows = self.outputs = 0
+
+    def add(self, sequence: int, position: int, tokens: Sequence[int], output: bool) -> None:
+        """Append `tokens` of a sequence from `position` on.
+
+        `output` asks for the logits after the last of them.
+        """
+        start, end = self.rows, self.rows + len(tokens)
+        if end - start == 1:  # a decoding sequence: plain stores beat slices
+            self._token[start] = tokens[0]
+            self._position[start] = position
+            self._sequence[start] = sequence
+            self._output[start] = output
+        else:
+            self._token[start:end] = tokens
+            self._position[start:end] = np.arange(position, position + end - start)
+            self._sequence[start:end] = sequence
+            self._output[start:end] = 0
+            self._output[end - 1] = output
+        self.rows = end
+        self.outputs += output
+
+    @property
+    def native(self) -> llama_cpp.llama_batch:
+        self._batch.n_tokens = self.rows
+        return self._batch

@@ -1,0 +1,193 @@
+"""A llama.cpp context: one KV cache that all sequences share, and the decoding over it."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from llmengine.config import Config
+from llmengine.errors import OutOfMemory
+from llmengine.llama import library
+from llmengine.llama.batch import Batch
+from llmengine.llama.model import Model
+
+Logits = npt.NDArray[np.float32]
+
+# Flash attention on a CPU takes another path from 64 rows on (ggml-cpu/ops.cpp).
+DETERMINISTIC_ROWS = 60
+
+_KV_TYPES = {"f16": (llama_cpp.GGML_TYPE_F16, 2.0), "q8_0": (llama_cpp.GGML_TYPE_Q8_0, 34 / 32)}
+_KV_TYPES["q4_0"] = (llama_cpp.GGML_TYPE_Q4_0, 18 / 32)
+_FLASH_ATTENTION = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+
+# ggml calls the abort callback for every node of the graph. strlen on a flag of one byte answers
+# it without the interpreter: "" is false, any other string true.
+_strlen = ctypes.CDLL(None).strlen
+
+
+class Status(enum.Enum):
+    """What `llama_decode` returned."""
+
+    OK = 0
+    NO_ROOM = 1  # nothing changed
+    ABORTED = 2  # rows computed before the abort stay
+    FAILED = -1
+
+
+def kv_value_bytes(kv_type: str) -> float:
+    """Bytes per value of a KV cache type."""
+    return _KV_TYPES[kv_type][1]
+
+
+class Context:
+    """Wraps `llama_context`. Only the engine's thread may use it, except for `abort`."""
+
+    def __init__(self, model: Model, config: Config, *, cells: int, sequences: int, threads: int):
+        """Allocate a KV cache of `cells` tokens for up to `sequences` sequences.
+
+        Raises OutOfMemory when llama.cpp can't have the memory.
+        """
+        self.model = model
+        self.cells = cells
+        self.deterministic = config.performance.deterministic
+        self.sequences = sequences + self.deterministic  # the last one pads the batch
+        rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
+        self.rows = min(max(rows, sequences), cells)  # of one step
+        self._abort = ctypes.create_string_buffer(2)
+        self._batch = Batch(self.rows + 2)
+        library.forget_errors()
+        self._context = llama_cpp.llama_init_from_model(model.handle, self._params(config, threads))
+        if not self._context:
+            reason = library.last_error("llama.cpp gave no reason")
+            raise OutOfMemory(
+                f"cannot allocate a context of {cells} tokens: {reason}; lower model.context_size"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+
+    def _params(self, config: Config, threads: int) -> llama_cpp.llama_context_params:
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = self.cells
+        params.n_batch = self._batch.capacity
+        params.n_ubatch = self._batch.capacity
+        params.n_seq_max = self.sequences
+        params.n_threads = params.n_threads_batch = threads
+        flash = config.model.flash_attention
+        params.flash_attn_type = _FLASH_ATTENTION[flash]
+        params.type_k = params.type_v = _KV_TYPES[config.model.kv_type][0]
+        params.kv_unified = True
+        params.swa_full = True  # or no prefix of a sliding-window model could be shared
+        params.offload_kqv = bool(self.model.devices)
+        params.no_perf = True
+        params.abort_callback = ctypes.cast(_strlen, llama_cpp.ggml_abort_callback)
+        params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
+        return params
+
+    def close(self) -> None:
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+
+    # Decoding
+
+    @property
+    def batch(self) -> Batch:
+        """The rows of the next `decode`; clear it before use."""
+        return self._batch
+
+    def decode(self) -> Status:
+        """Compute the batch (`llama_decode`)."""
+        self._abort[0] = 0
+        if not self.deterministic:
+            return self._decode()
+        self._pad()
+        try:
+            return self._decode()
+        finally:
+            self.remove(self.sequences - 1)
+
+    def _decode(self) -> Status:
+        code = llama_cpp.llama_decode(self._context, self._batch.native)
+        return Status(code) if code >= 0 else Status.FAILED
+
+    def _pad(self) -> None:
+        """A single row, and a single output, are multiplied by other kernels than several are."""
+        for position in range(2 - min(self._batch.rows, self._batch.outputs or 2)):
+            self._batch.add(self.sequences - 1, position, (0,), True)
+
+    def abort(self) -> None:
+        """Stop a `decode` that is under way; from any thread."""
+        self._abort[0] = 1
+
+    def logits(self, outputs: int) -> Logits:
+        """The logits of the last batch, [outputs, vocabulary]: valid until the next `decode`."""
+        pointer = llama_cpp.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(pointer, (outputs, self.model.vocabulary))
+
+    @property
+    def handle(self) -> llama_cpp.llama_context_p:
+        return self._context
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        llama_cpp.llama_set_n_threads(self._context, decode, prefill)
+
+    # Memory
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Share the first `length` cells of a sequence with another (`llama_memory_seq_cp`)."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def remove(self, sequence: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def truncate(self, sequence: int, length: int) -> bool:
+        """Drop a sequence's tail; False if this model's memory can't, nothing is changed then."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
+
+    def clear(self) -> None:
+        llama_cpp.llama_memory_clear(self._memory, False)
+
+    @property
+    def can_truncate(self) -> bool:
+        return self.model.can_truncate
+
+    def usable(self, sequence: int, length: int, wanted: int) -> int:
+        """How many of the first `wanted` of a sequence's `length` tokens another may start from."""
+        if wanted == length:
+            return length
+        if not self.model.can_truncate:
+            return 0
+        window = self.model.sliding_window
+        if window:
+            oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
+            if oldest > max(0, wanted - window):
+                return 0
+        return wanted
+
+    def state_size(self, sequence: int) -> int:
+        """Bytes that `save` writes for a sequence."""
+        return int(llama_cpp.llama_state_seq_get_size(self._context, sequence))
+
+    def save(self, sequence: int, buffer: npt.NDArray[np.uint8]) -> bool:
+        """Copy a sequence's state out; False if it did not fit."""
+        pointer = _bytes(buffer)
+        size = len(buffer)
+        return bool(llama_cpp.llama_state_seq_get_data(self._context, pointer, size, sequence))
+
+    def load(self, sequence: int, buffer: npt.NDArray[np.uint8]) -> bool:
+        """Copy a saved state into an empty sequence; False if there was no room."""
+        pointer = _bytes(buffer)
+        size = len(buffer)
+        return bool(llama_cpp.llama_state_seq_set_data(self._context, pointer, size, sequence))
+
+
+def _bytes(buffer: npt.NDArray[np.uint8]) -> Any:
+    return ctypes.cast(buffer.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

@@ -1,0 +1,214 @@
+"""A GGUF model: its weights, its vocabulary and what its file says of it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import llama_cpp
+
+from llmengine.config import Config
+from llmengine.errors import ConfigError, InvalidRequest, ModelNotFound, ModelUnavailable
+from llmengine.llama import library
+
+GGUF_MAGIC = b"GGUF"
+
+
+class Model:
+    """Wraps `llama_model`. Vocabulary calls may come from any thread; `close` from the owner's."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        """Load the model.
+
+        Raises ModelNotFound, ModelUnavailable (not a GGUF, truncated, no weights) and ConfigError
+        (a device that is not there).
+        """
+        check_file(path)
+        library.start()
+        self.path = path
+        self.devices = library.choose_devices(config.model.device)
+        library.forget_errors()
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), self._params(config))
+        if not self._model:
+            reason = library.last_error("it is damaged or of an unknown kind")
+            raise ModelUnavailable(f"cannot load {path}: {reason}")
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._pieces: dict[tuple[int, bool], bytes] = {}
+        if llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_NONE:
+            self.close()
+            raise ModelUnavailable(f"cannot use {path}: it has no vocabulary")
+
+    def _params(self, config: Config) -> llama_cpp.llama_model_params:
+        params = llama_cpp.llama_model_default_params()
+        settings, performance = config.model, config.performance
+        # llama.cpp keeps these pointers: they must live as long as the model.
+        handles = [each.handle for each in self.devices] + [0]
+        self._handles = (ctypes.c_void_p * len(handles))(*handles)
+        params.devices = ctypes.cast(self._handles, ctypes.c_void_p)
+        params.n_gpu_layers = settings.gpu_layers if self.devices else 0
+        params.main_gpu = settings.main_gpu
+        if settings.tensor_split:
+            limit = llama_cpp.llama_max_devices()
+            if len(settings.tensor_split) > limit:
+                raise ConfigError(f"model.tensor_split has more than {limit} shares")
+            self._split = (ctypes.c_float * limit)(*settings.tensor_split)
+            params.tensor_split = self._split
+        # `enum llama_load_mode`: 0 none, 1 mmap, 2 mlock, 3 both.
+        params.load_mode = performance.use_mmap | performance.use_mlock << 1
+        # Repacked weights round rows beyond a multiple of four differently.
+        params.use_extra_bufts = not performance.deterministic
+        return params
+
+    @property
+    def handle(self) -> llama_cpp.llama_model_p:
+        return self._model
+
+    @property
+    def vocab(self) -> llama_cpp.llama_vocab_p:
+        return self._vocab
+
+    def close(self) -> None:
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+    # What the file says
+
+    @functools.cached_property
+    def description(self) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    def metadata(self, key: str) -> str | None:
+        """The GGUF value of `key` as text, or None."""
+        size = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), None, 0)
+        if size < 0:
+            return None
+        buffer = ctypes.create_string_buffer(size + 1)
+        llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @functools.cached_property
+    def chat_template(self) -> str | None:
+        return self.metadata("tokenizer.chat_template")
+
+    @functools.cached_property
+    def size_bytes(self) -> int:
+        return int(llama_cpp.llama_model_size(self._model))
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        return int(llama_cpp.llama_model_n_params(self._model))
+
+    @functools.cached_property
+    def context_length(self) -> int:
+        """Tokens the model was trained for."""
+        return int(llama_cpp.llama_model_n_ctx_train(self._model))
+
+    @functools.cached_property
+    def vocabulary(self) -> int:
+        return int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+
+    @functools.cached_property
+    def can_truncate(self) -> bool:
+        """Whether a sequence's tail can be dropped; recurrent state has no parts."""
+        return not (
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+        )
+
+    @functools.cached_property
+    def sliding_window(self) -> int:
+        """Tokens of the attention window, 0 for full attention."""
+        return int(llama_cpp.llama_model_n_swa(self._model))
+
+    def kv_bytes_per_token(self, bytes_per_value: float) -> int:
+        """Bytes of KV cache that one token takes at most."""
+        architecture = self.metadata("general.architecture") or ""
+        heads = max(1, llama_cpp.llama_model_n_head(self._model))
+        width = llama_cpp.llama_model_n_embd(self._model) // heads
+        key = int(self.metadata(f"{architecture}.attention.key_length") or width)
+        value = int(self.metadata(f"{architecture}.attention.value_length") or width)
+        layers = llama_cpp.llama_model_n_layer(self._model)
+        kv_heads = max(1, llama_cpp.llama_model_n_head_kv(self._model))
+        return int(layers * kv_heads * (key + value) * bytes_per_value)
+
+    # The vocabulary
+
+    @functools.cached_property
+    def bos(self) -> int:
+        """Token id of the start of text, -1 if the file names none."""
+        if self.metadata("tokenizer.ggml.bos_token_id") is None:
+            return -1
+        return int(llama_cpp.llama_vocab_bos(self._vocab))
+
+    @functools.cached_property
+    def eos(self) -> int:
+        return int(llama_cpp.llama_vocab_eos(self._vocab))
+
+    @functools.cached_property
+    def infill(self) -> bool:
+        return int(llama_cpp.llama_vocab_fim_pre(self._vocab)) >= 0
+
+    @functools.cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation (`llama_vocab_is_eog`)."""
+        is_end = llama_cpp.llama_vocab_is_eog
+        return frozenset(token for token in range(self.vocabulary) if is_end(self._vocab, token))
+
+    def tokenize(self, text: str, *, special: bool = False, bos: bool = False) -> list[int]:
+        """Token ids of `text`.
+
+        With `special`, names of control tokens become those tokens; with `bos`, the start and end
+        tokens that the model wants are added. Raises InvalidRequest on lone surrogates.
+        """
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"the text has a lone surrogate at character {error.start}: send valid Unicode"
+            ) from None
+        room = len(data) + 2
+        buffer = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, bos, special)
+        if count < 0:
+            raise InvalidRequest("the text cannot be tokenized by this model")
+        return list(buffer[:count])
+
+    def piece(self, token: int, special: bool = True) -> bytes:
+        """The bytes of a token; without `special`, control tokens have none."""
+        key = (token, special)
+        found = self._pieces.get(key)
+        if found is None:
+            found = self._pieces[key] = self._read_piece(token, special)
+        return found
+
+    def _read_piece(self, token: int, special: bool) -> bytes:
+        if not 0 <= token < self.vocabulary:
+            raise InvalidRequest(f"token {token} is not in the vocabulary of {self.vocabulary}")
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    def detokenize(self, tokens: Sequence[int], special: bool = True) -> str:
+        return b"".join(self.piece(each, special) for each in tokens).decode("utf-8", "replace")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is plainly no model before llama.cpp sees it."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(GGUF_MAGIC))
+    except FileNotFoundError:
+        raise ModelNotFound(f"model file {path} does not exist") from None
+    except OSError as error:
+        raise ModelUnavailable(f"cannot read {path}: {error.strerror}") from None
+    if magic != GGUF_MAGIC:
+        raise ModelUnavailable(f"{path} is not a GGUF file")

@@ -1,0 +1,201 @@
+"""llama.cpp's samplers in a chain, and the choice of one token from a row of logits."""
+
+from __future__ import annotations
+
+import ctypes
+import secrets
+from collections.abc import Sequence
+
+import llama_cpp
+import numpy as np
+
+from llmengine.core import TokenLogprob, TopLogprob
+from llmengine.errors import InvalidRequest
+from llmengine.llama.context import Logits
+from llmengine.llama.model import Model
+from llmengine.sampling import SamplingParams
+
+_DRY_BREAKERS = (b"\n", b":", b'"', b"*")  # llama.cpp's defaults
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+
+class Sampler:
+    """Chooses the tokens of one sequence; keeps what the penalties and the grammar have seen."""
+
+    def __init__(self, model: Model, params: SamplingParams, prompt: Sequence[int], room: int):
+        """Build the chain for `params`.
+
+        `room` is the largest number of tokens that the penalties look back. Raises InvalidRequest
+        for a grammar that does not parse and a bias on a token that does not exist.
+        """
+        self._model = model
+        self.greedy = params.greedy
+        self._chain = None
+        self._grammar = None
+        if self.greedy:
+            return  # the largest logit needs no chain
+        self._grammar = _grammar(model, params)
+        self._chain = llama_cpp.llama_sampler_chain_init(
+            llama_cpp.llama_sampler_chain_default_params()
+        )
+        seed = secrets.randbits(32) if params.seed is None else params.seed
+        self._add_biases(params)
+        self._add_penalties(params, prompt, room)
+        self._add_choice(params, seed)
+
+    def __del__(self) -> None:
+        for sampler in (self._chain, self._grammar):
+            if sampler:
+                llama_cpp.llama_sampler_free(sampler)
+        self._chain = self._grammar = None
+
+    def _add(self, sampler: llama_cpp.llama_sampler_p) -> None:
+        llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+
+    def _add_biases(self, params: SamplingParams) -> None:
+        vocabulary = self._model.vocabulary
+        for token in params.logit_bias:
+            if token >= vocabulary:
+                raise InvalidRequest(
+                    f"logit_bias names token {token}, the vocabulary has {vocabulary}",
+                    param="logit_bias",
+                )
+        biases = dict(params.logit_bias)
+        if params.ignore_eos:
+            biases |= dict.fromkeys(self._model.end_tokens, -float("inf"))
+        if biases:
+            array = (llama_cpp.llama_logit_bias * len(biases))(*biases.items())
+            self._add(llama_cpp.llama_sampler_init_logit_bias(vocabulary, len(biases), array))
+
+    def _add_penalties(self, params: SamplingParams, prompt: Sequence[int], room: int) -> None:
+        vocabulary = self._model.vocabulary
+        look_back = room if params.repeat_last_n < 0 else min(params.repeat_last_n, room)
+        repeat = params.repeat_penalty
+        if repeat != 1 and look_back:
+            self._add_fed(
+                llama_cpp.llama_sampler_init_penalties(vocabulary, look_back, repeat, 0.0, 0.0),
+                prompt[-look_back:],
+            )
+        frequency, presence = params.frequency_penalty, params.presence_penalty
+        if frequency or presence:  # of the completion alone, as OpenAI counts
+            self._add(
+                llama_cpp.llama_sampler_init_penalties(vocabulary, room, 1.0, frequency, presence)
+            )
+        if params.dry_multiplier and params.dry_penalty_last_n:
+            self._add_fed(_dry(self._model, params, room), prompt[-room:])
+
+    def _add_fed(self, sampler: llama_cpp.llama_sampler_p, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            llama_cpp.llama_sampler_accept(sampler, token)
+        self._add(sampler)
+
+    def _add_choice(self, params: SamplingParams, seed: int) -> None:
+        """The order of llama.cpp's own default chain."""
+        api = llama_cpp
+        if params.temperature == 0:
+            self._add(api.llama_sampler_init_greedy())
+            return
+        if params.mirostat:
+            self._add(api.llama_sampler_init_temp(params.temperature))
+            tau, eta = params.mirostat_tau, params.mirostat_eta
+            if params.mirostat == 1:
+                size = self._model.vocabulary
+                self._add(api.llama_sampler_init_mirostat(size, seed, tau, eta, 100))
+            else:
+                self._add(api.llama_sampler_init_mirostat_v2(seed, tau, eta))
+            return
+        if params.top_n_sigma > 0:
+            self._add(api.llama_sampler_init_top_n_sigma(params.top_n_sigma))
+        if params.top_k:
+            self._add(api.llama_sampler_init_top_k(params.top_k))
+        if params.typical_p < 1:
+            self._add(api.llama_sampler_init_typical(params.typical_p, 1))
+        if params.top_p < 1:
+            self._add(api.llama_sampler_init_top_p(params.top_p, 1))
+        if params.min_p > 0:
+            self._add(api.llama_sampler_init_min_p(params.min_p, 1))
+        if params.xtc_probability > 0:
+            chance, threshold = params.xtc_probability, params.xtc_threshold
+            self._add(api.llama_sampler_init_xtc(chance, threshold, 1, seed))
+        self._add(api.llama_sampler_init_temp(params.temperature))
+        self._add(api.llama_sampler_init_dist(seed))
+
+    def sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
+        """The next token, from output `row` of the last decode, whose `logits` are given."""
+        if self.greedy:
+            return int(logits.argmax())
+        if self._grammar is None:
+            return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
+        token = self._choose(logits, constrained=False)
+        if not self._allowed(token):
+            token = self._choose(logits, constrained=True)
+        llama_cpp.llama_sampler_accept(self._grammar, token)
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _choose(self, logits: Logits, *, constrained: bool) -> int:
+        candidates = np.zeros(len(logits), _CANDIDATE)
+        candidates["id"] = np.arange(len(logits))
+        candidates["logit"] = logits
+        array = _token_array(candidates)
+        if constrained:
+            llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(array))
+        llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
+
+    def _allowed(self, token: int) -> bool:
+        """Whether the grammar takes a token: far cheaper than masking the whole vocabulary."""
+        candidates = np.array([(token, 0.0, 0.0)], _CANDIDATE)
+        array = _token_array(candidates)
+        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(array))
+        return bool(candidates["logit"][0] == 0.0)
+
+
+def _token_array(candidates: np.ndarray) -> llama_cpp.llama_token_data_array:  # type: ignore[type-arg]
+    data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
+    return llama_cpp.llama_token_data_array(data, len(candidates), -1, False)
+
+
+def _grammar(model: Model, params: SamplingParams) -> llama_cpp.llama_sampler_p | None:
+    if params.grammar is None:
+        return None
+    if "\0" in params.grammar:
+        raise InvalidRequest("the grammar has a NUL character", param="grammar")
+    sampler = llama_cpp.llama_sampler_init_grammar(
+        model.vocab, params.grammar.encode("utf-8", "replace"), b"root"
+    )
+    if not sampler:
+        raise InvalidRequest("the grammar is not valid GBNF with a rule `root`", param="grammar")
+    return sampler
+
+
+def _dry(model: Model, params: SamplingParams, room: int) -> llama_cpp.llama_sampler_p:
+    breakers = (ctypes.c_char_p * len(_DRY_BREAKERS))(*_DRY_BREAKERS)
+    look_back = room if params.dry_penalty_last_n < 0 else min(params.dry_penalty_last_n, room)
+    return llama_cpp.llama_sampler_init_dry(
+        model.vocab,
+        params.dry_multiplier,
+        params.dry_base,
+        params.dry_allowed_length,
+        look_back,
+        breakers,
+        len(breakers),
+    )
+
+
+def logprobs(model: Model, logits: Logits, token: int, top: int) -> TokenLogprob:
+    """The log-probability of `token` and of the `top` likeliest, by the model alone."""
+    highest = float(logits.max())
+    total = highest + float(np.log(np.exp(logits - highest).sum(dtype=np.float64)))
+    best: list[int] = []
+    if top:
+        found = np.argpartition(logits, -top)[-top:]
+        best = found[np.argsort(-logits[found], kind="stable")].tolist()
+    return TokenLogprob(
+        token=token,
+        piece=model.piece(token),
+        logprob=float(logits[token]) - total,
+        top=tuple(
+            TopLogprob(each, model.piece(each), float(logits[each]) - total) for each in best
+        ),
+    )
