@@ -29,7 +29,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class ServerConfig(Section):
+class ServerConfig(Section, frozen=True):
     host: Annotated[str, option("Address to listen on.", env="LLM_ENGINE_HOST")] = "127.0.0.1"
     port: Annotated[
         int, option("Port to listen on; 0 takes a free one.", env="LLM_ENGINE_PORT", ge=0, le=65535)
@@ -61,7 +61,7 @@ class ServerConfig(Section):
     ] = False
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True):
     name: Annotated[
         str, option("Name that the API shows; empty: the file's name.", flag="name")
     ] = ""
@@ -121,7 +121,7 @@ class ModelConfig(Section):
     ] = ""
 
 
-class CacheConfig(Section):
+class CacheConfig(Section, frozen=True):
     enabled: Annotated[
         bool,
         option("Keep finished prompts to reuse their prefixes.", env="LLM_ENGINE_CACHE_ENABLED"),
@@ -141,7 +141,7 @@ class CacheConfig(Section):
     max_sequences: Annotated[int, option("Finished prompts to keep.", ge=0, le=127)] = 32
 
 
-class PerformanceConfig(Section):
+class PerformanceConfig(Section, frozen=True):
     batch_size: Annotated[
         int,
         option("Sequences decoded together; 0: as many as max_concurrent_requests.", ge=0, le=128),
@@ -171,7 +171,7 @@ class PerformanceConfig(Section):
     ] = False
 
 
-class LoggingConfig(Section):
+class LoggingConfig(Section, frozen=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         option("What to log.", env="LLM_ENGINE_LOG_LEVEL", flag="log-level"),
@@ -182,12 +182,12 @@ class LoggingConfig(Section):
     log_requests: Annotated[bool, option("One line per request, without its prompt.")] = True
 
 
-class MetricsConfig(Section):
+class MetricsConfig(Section, frozen=True):
     enabled: Annotated[bool, option("Serve Prometheus metrics.")] = True
     endpoint: Annotated[str, option("Path of the metrics.", pattern=r"^/[\w/.-]*$")] = "/metrics"
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     server: ServerConfig = ServerConfig()
     model: ModelConfig = ModelConfig()
     cache: CacheConfig = CacheConfig()

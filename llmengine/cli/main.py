@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+import typer.completion
 
 from llmengine import __version__, log
+from llmengine.cli import completion
 from llmengine.errors import EngineError
 
 RAISE_ERRORS = "LLM_ENGINE_RAISE_ERRORS"
@@ -52,7 +54,8 @@ def llmengine(
 # inside their functions, so that `--help` and completion stay fast.
 for _name in ("run", "chat", "serve", "doctor", "completion"):
     if importlib.util.find_spec(f"llmengine.cli.{_name}"):
-        app.command(_name)(getattr(importlib.import_module(f"llmengine.cli.{_name}"), _name))
+        _module = importlib.import_module(f"llmengine.cli.{_name}")
+        app.command(_name, **getattr(_module, "declaration", {}))(getattr(_module, _name))
 if importlib.util.find_spec("llmengine.cli.config"):
     app.add_typer(importlib.import_module("llmengine.cli.config").app, name="config")
 
@@ -65,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command line; its errors go to stderr, one line each."""
     try:
+        if completion.VARIABLE in os.environ:
+            typer.completion.completion_init()  # type: ignore[attr-defined]  # teach it the shells
         command = typer.main.get_command(app)
         code = command.main(arguments, prog_name="llmengine", standalone_mode=False)
         sys.stdout.flush()

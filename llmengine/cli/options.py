@@ -61,7 +61,9 @@ def flag_help(option: Option) -> str:
 
 def _logging(settings: Settings, quiet: bool) -> LoggingConfig:
     config = settings.config.logging
-    if quiet and settings.sources["logging.level"] == "default":
+    # A config file that repeats the default, as `config init` writes it, asks for nothing.
+    asked = settings.sources["logging.level"].startswith(("--", "LLM_ENGINE_"))
+    if quiet and not asked and config.level == LoggingConfig().level:
         return msgspec.structs.replace(config, level="warning")
     return config
 

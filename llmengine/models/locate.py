@@ -26,14 +26,11 @@ def find(config: ModelConfig) -> Path:
 
     Raises ModelNotFound, which says where it looked and names the nearest model.
     """
-    wanted = config.model_path or EMBEDDED
+    wanted = config.model_path
     if "\0" in wanted:
         raise ModelNotFound("a model's name cannot contain NUL bytes", param="model")
-    path = Path(wanted).expanduser()
-    if config.model_path and path.is_file():
-        return path
-    places = [path, *_places(wanted, config)]
-    found = next((place for place in places[1:] if place.is_file()), None)
+    places = [Path(wanted).expanduser(), *_places(wanted, config)] if wanted else [_embedded()]
+    found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise ModelNotFound(_explain(wanted, places, config), param="model")
     return found
@@ -76,6 +73,8 @@ def _embedded() -> Path:
 
 
 def _explain(wanted: str, places: list[Path], config: ModelConfig) -> str:
+    if not wanted:
+        return f"the embedded model {places[0]} is missing; name a GGUF file with --model"
     if places[0].is_dir():
         inside = sorted(path.name for path in places[0].glob(f"*{SUFFIX}"))
         hint = f"name a file in it, like {inside[0]}" if inside else "it holds no .gguf files"

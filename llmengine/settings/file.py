@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import tomli
 from msgspec import Struct
 
@@ -40,8 +39,7 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         return path
     if named := environ.get(VARIABLE):
         return Path(named)
-    candidates = (Path(NAME), Path(platformdirs.user_config_dir("llmengine")) / NAME)
-    return next((each for each in candidates if each.exists()), None)
+    return next((each for each in (Path(NAME), _users()) if each.exists()), None)
 
 
 def read(path: Path) -> ConfigFile:
@@ -64,6 +62,12 @@ def read(path: Path) -> ConfigFile:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: nested too deeply; this is not a config file") from error
+
+
+def _users() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("llmengine", appauthor=False)) / NAME
 
 
 def _lines(text: str) -> dict[str, int]:

@@ -1,0 +1,60 @@
+# Needs only Python 3.10 or newer, a C++ compiler and make; all else goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help chat serve test lint bench completions generated clean
+
+help:
+	@echo 'make chat         talk to the embedded model'
+	@echo 'make serve        serve it at http://127.0.0.1:8000/v1'
+	@echo 'make test         run all tests'
+	@echo 'make lint         check format, style and types'
+	@echo 'make bench        measure the engine against a bare llama.cpp loop'
+	@echo 'make completions  write the shell completions anew'
+	@echo 'make generated    write all generated files anew'
+	@echo 'make clean        remove .venv and what tools left behind'
+
+chat: .venv/installed
+	@$(BIN)/llmengine chat
+
+serve: .venv/installed
+	@$(BIN)/llmengine serve
+
+test: .venv/installed-dev
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: .venv/installed-dev
+	@$(BIN)/python -m benchmarks.engine
+
+completions: .venv/installed
+	@for shell in bash zsh fish; do \
+	    $(BIN)/llmengine completion $$shell > completions/llmengine.$$shell || exit 1; done
+
+generated: completions
+	@$(BIN)/llmengine config init --force config.toml
+	@{ sed '/^## All settings/q' docs/configuration.md; echo; $(BIN)/llmengine config options; } \
+	    > docs/configuration.new && mv docs/configuration.new docs/configuration.md
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# The stamps are newer than pyproject.toml once its dependencies are installed.
+.venv/installed: pyproject.toml | .venv/bin/python
+	@echo 'Installing into .venv; the first time llama.cpp is compiled, which takes minutes.'
+	@$(PIP) install --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml .venv/installed
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo 'llmengine needs Python 3.10 or newer: make PYTHON=/path/to/python3'; exit 1; }
+	@$(PYTHON) -m venv .venv

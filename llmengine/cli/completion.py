@@ -1,0 +1,49 @@
+"""`llmengine completion`: the script that makes a shell complete commands, flags and models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmengine.errors import InvalidRequest
+
+# Set by the scripts below; typer derives the same name from `llmengine` and then, instead of
+# running the command, prints what may follow.
+VARIABLE = "_LLMENGINE_COMPLETE"
+
+_BASH = """\
+_llmengine() {
+    local IFS=$'\\n'
+    COMPREPLY=($(COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
+        _LLMENGINE_COMPLETE=complete_bash "$1" 2>/dev/null))
+}
+complete -o default -F _llmengine llmengine"""
+
+_ZSH = """\
+#compdef llmengine
+_llmengine() {
+    eval "$(_TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" \\
+        _LLMENGINE_COMPLETE=complete_zsh llmengine 2>/dev/null)"
+}
+compdef _llmengine llmengine"""
+
+_FISH = """\
+function __llmengine
+    _TYPER_COMPLETE_ARGS=(commandline -cp) _TYPER_COMPLETE_FISH_ACTION=$argv[1] \\
+        _LLMENGINE_COMPLETE=complete_fish llmengine 2>/dev/null
+end
+complete -c llmengine -f -n '__llmengine is-args' -a '(__llmengine get-args)'"""
+
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def completion(
+    shell: Annotated[
+        str, typer.Argument(help="One of bash, zsh, fish.", autocompletion=lambda: list(SCRIPTS))
+    ],
+) -> None:
+    """Print the completion script of a shell."""
+    if shell not in SCRIPTS:
+        raise InvalidRequest(f"no completion for {shell}; choose one of {', '.join(SCRIPTS)}")
+    typer.echo(SCRIPTS[shell])

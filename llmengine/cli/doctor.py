@@ -1,0 +1,187 @@
+"""`llmengine doctor`: what is installed here, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+
+from llmengine import __version__, hardware
+from llmengine.cli import advice
+from llmengine.cli.options import takes_settings
+from llmengine.config import ModelConfig
+from llmengine.errors import EngineError
+from llmengine.settings import Settings
+
+
+class ModelFile(Struct, frozen=True):
+    path: str
+    size_bytes: int
+    description: str  # name, architecture and quantization
+
+
+class Report(Struct):
+    """What `llmengine doctor --json` prints. Sizes in bytes."""
+
+    version: str
+    python: str
+    system: str
+    cores: int  # that this process may use
+    machine_cores: int
+    memory_total: int
+    memory_available: int
+    config_file: str | None
+    llama_cpp: str | None = None  # version of llama-cpp-python
+    cpu_features: list[str] = []  # compiled in
+    devices: list[str] = []  # GPUs that this build can use
+    model: ModelFile | None = None
+    problems: list[str] = []  # what keeps llmengine from working
+    advice: list[str] = []  # what would make it faster
+
+
+@takes_settings("model.model_path", "model.device", quiet=True)
+def doctor(
+    settings: Settings,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what is installed and what is missing.
+
+    The exit code is 1 if something that llmengine needs is missing.
+    """
+    report = examine(settings)
+    if json:
+        import msgspec
+
+        typer.echo(msgspec.json.format(msgspec.json.encode(report)))
+    else:
+        for line in _lines(report):
+            typer.echo(line)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def examine(settings: Settings) -> Report:
+    memory = hardware.memory()
+    report = Report(
+        version=__version__,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        cores=hardware.cores(),
+        machine_cores=hardware.machine_cores(),
+        memory_total=memory.total,
+        memory_available=memory.available,
+        config_file=str(settings.file) if settings.file else None,
+    )
+    usable = _examine_build(report, settings.config.model.device)
+    _examine_model(report, settings.config.model, readable=usable)
+    return report
+
+
+def _examine_build(report: Report, device: str) -> bool:
+    """Whether llama.cpp can be loaded."""
+    from importlib import metadata
+
+    try:
+        from llmengine.llama import library
+
+        report.llama_cpp = metadata.version(advice.PACKAGE)
+        report.cpu_features = advice.compiled_features(library.system_info())
+        report.devices = [f"{each.name}: {each.description}" for each in library.devices()]
+    except (ImportError, OSError, RuntimeError) as error:  # as llama_cpp fails to load
+        reason = " ".join(str(error).split())
+        report.problems.append(f"llama.cpp cannot be loaded ({reason}): {advice.build_command()}")
+        return False
+    try:
+        library.choose_devices(device)
+    except EngineError as error:
+        report.problems.append(error.message)
+    _advise(report)
+    return True
+
+
+def _advise(report: Report) -> None:
+    compiled, flags = set(report.cpu_features), advice.cpu_flags()
+    if missing := advice.missing_features(compiled, flags):
+        report.problems.append(
+            f"llama.cpp was built for {', '.join(missing)}, which this CPU lacks; build it here: "
+            f"{advice.build_command()}"
+        )
+    if unused := advice.unused_features(compiled, flags):
+        report.advice.append(
+            f"this CPU has {', '.join(unused)}, which llama.cpp was not built for; build it here: "
+            f"{advice.build_command()}"
+        )
+    if not report.devices:
+        report.advice += [
+            f"a GPU for {backend} is present, but llama.cpp was not built for it: "
+            f"{advice.build_command(backend)}"
+            for backend in advice.gpu_backends()
+        ]
+
+
+def _examine_model(report: Report, config: ModelConfig, *, readable: bool) -> None:
+    from llmengine.models import locate
+
+    try:
+        path = locate.find(config)
+        description = _describe_model(str(path)) if readable else ""
+        report.model = ModelFile(str(path), path.stat().st_size, description)
+    except EngineError as error:
+        report.problems.append(error.message)
+
+
+def _describe_model(path: str) -> str:
+    """Name, architecture and quantization, from the file's header and vocabulary alone."""
+    import ctypes
+    from pathlib import Path
+
+    import llama_cpp
+
+    from llmengine.errors import ModelUnavailable
+    from llmengine.llama import library
+    from llmengine.llama.model import check_file
+
+    check_file(Path(path))
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.vocab_only = True
+    library.forget_errors()
+    model = llama_cpp.llama_model_load_from_file(path.encode(), parameters)
+    if not model:
+        reason = library.last_error("it is damaged or of an unknown kind")
+        raise ModelUnavailable(f"cannot load {path}: {reason}")
+    buffer = ctypes.create_string_buffer(256)
+    llama_cpp.llama_model_desc(model, buffer, len(buffer))
+    description = buffer.value.decode("utf-8", "replace")
+    named = llama_cpp.llama_model_meta_val_str(model, b"general.name", buffer, len(buffer)) > 0
+    name = buffer.value.decode("utf-8", "replace") if named else ""
+    llama_cpp.llama_model_free(model)
+    return f"{name}, {description}".strip(", ")
+
+
+def _lines(report: Report) -> list[str]:
+    gib = 1 << 30
+    free, total = report.memory_available / gib, report.memory_total / gib
+    build = ", ".join(report.cpu_features)
+    rows = {
+        "llmengine": f"{report.version}, Python {report.python}, {report.system}",
+        "llama.cpp": f"{report.llama_cpp} ({build})" if report.llama_cpp else "not usable",
+        "devices": "; ".join(report.devices) or "CPU",
+        "cores": f"{report.cores} of {report.machine_cores} may be used",
+        "memory": f"{free:.1f} of {total:.1f} GiB available",
+        "config": report.config_file or "no file, defaults",
+        "model": _model_line(report.model),
+    }
+    return [
+        *(f"{name:<10} {text}" for name, text in rows.items()),
+        *(f"problem: {each}" for each in report.problems),
+        *(f"advice: {each}" for each in report.advice),
+    ]
+
+
+def _model_line(model: ModelFile | None) -> str:
+    if model is None:
+        return "none"
+    size = f"{model.size_bytes / (1 << 20):.1f} MiB"
+    return f"{model.path}, {size}" + (f", {model.description}" if model.description else "")
