@@ -1,0 +1,41 @@
+"""How a command asks a host: the chat template before it, the reasoning parser after it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmengine.chat import prompt
+from llmengine.chat.output import ReasoningParser
+from llmengine.chat.prompt import Prompt
+from llmengine.chat.template import ChatTemplate
+from llmengine.cli.answer import Answer
+from llmengine.core import Host, Request
+from llmengine.sampling import SamplingParams
+
+
+class Client:
+    """The one user of a host in this process."""
+
+    def __init__(self, host: Host, template_path: str = "") -> None:
+        self.host = host
+        self.info = host.info()
+        self._template = ChatTemplate.of(self.info, template_path)
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, params: SamplingParams, think: bool
+    ) -> Answer:
+        """The answer to `messages`; raises InvalidRequest where the template refuses them."""
+        made = prompt.of_messages(self.host, self._template, messages, enable_thinking=think)
+        return self._answer(made, params, ReasoningParser(made.text))
+
+    def complete(self, text: str, *, params: SamplingParams) -> Answer:
+        """How the model goes on from `text`, without a template."""
+        return self._answer(prompt.of_text(self.host, text), params, None)
+
+    def _answer(
+        self, prompt: Prompt, params: SamplingParams, parser: ReasoningParser | None
+    ) -> Answer:
+        request = Request(id=uuid.uuid4().hex, prompt=prompt.tokens, params=params)
+        return Answer(self.host, request, parser)

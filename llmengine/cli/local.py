@@ -1,0 +1,36 @@
+"""The engine inside a command's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import TypeVar
+
+from llmengine.config import Config
+from llmengine.core import Host
+
+T = TypeVar("T")
+
+
+def open_engine(config: Config) -> Host:
+    """Load the model; raises ModelNotFound, ModelUnavailable, OutOfMemory and ConfigError."""
+    from llmengine.engine.engine import Engine
+
+    return Engine(config)
+
+
+@contextmanager
+def engine_while(config: Config, work: Callable[[], T]) -> Iterator[tuple[Host, T]]:
+    """An engine, closed at the end, and the result of `work`, done while the model loads."""
+    with ThreadPoolExecutor(1, "load") as pool:
+        loading = pool.submit(open_engine, config)
+        try:
+            result = work()
+        except BaseException:
+            if loading.exception() is None:
+                loading.result().close()
+            raise
+        host = loading.result()
+    with closing(host):
+        yield host, result

@@ -1,0 +1,95 @@
+"""One prompt answered on stdout: `llmengine run`, and `llmengine chat` in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from llmengine.chat.output import Delta
+from llmengine.cli import local, sampling_values
+from llmengine.cli.answer import Answer, summary
+from llmengine.cli.client import Client
+from llmengine.cli.writer import PlainWriter
+from llmengine.config import Config
+from llmengine.errors import EngineError
+from llmengine.log import colour_allowed
+
+
+class Once:
+    """How to answer; raises InvalidRequest for wrong sampling parameters, before any loading."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        system: str = "",
+        given: Mapping[str, str] = {},
+        json: bool = False,
+        raw: bool = False,
+        stream: bool = True,
+        think: bool = False,
+        stats: bool = False,
+    ) -> None:
+        self._config = config
+        self._params = sampling_values.apply(config.sampling, sampling_values.parse_all(given))
+        self._system = system
+        self._json = json
+        self._raw = raw
+        self._stream = stream
+        self._think = think
+        self._stats = stats
+
+    def answer(self, read: Callable[[], str]) -> None:
+        """Answer what `read` gives, which is called while the model loads."""
+        with local.engine_while(self._config, read) as (host, prompt):
+            client = Client(host, self._config.model.chat_template)
+            answer = self._ask(client, prompt)
+            if self._json:
+                for _ in answer:
+                    pass
+                sys.stdout.write(_object(answer, client.info.name) + "\n")
+            else:
+                self._write(answer)
+            if self._stats:
+                print(_dim(summary(answer)), file=sys.stderr)
+
+    def _ask(self, client: Client, prompt: str) -> Answer:
+        if self._raw:
+            return client.complete(prompt, params=self._params)
+        messages = [{"role": "system", "content": self._system}] if self._system else []
+        messages.append({"role": "user", "content": prompt})
+        return client.chat(messages, params=self._params, think=self._think)
+
+    def _write(self, answer: Answer) -> None:
+        writer = PlainWriter(sys.stdout, sys.stderr)
+        try:
+            for delta in answer:
+                if self._stream:
+                    writer.show(delta)
+        except EngineError:
+            writer.end()  # what was written is a line, and the error begins the next
+            raise
+        if not self._stream:
+            writer.show(Delta(answer.content, answer.reasoning))
+        writer.end()
+
+
+def _object(answer: Answer, model: str) -> str:
+    timings = msgspec.to_builtins(answer.timings)
+    rate = {"ttft": answer.ttft, "tokens_per_second": answer.tokens_per_second}
+    return msgspec.json.encode(
+        {
+            "model": model,
+            "text": answer.content,
+            "reasoning": answer.reasoning,
+            "finish_reason": answer.finish_reason,
+            "usage": answer.usage,
+            "timings": timings | rate,
+        }
+    ).decode()
+
+
+def _dim(text: str) -> str:
+    return f"\x1b[2m{text}\x1b[0m" if colour_allowed(sys.stderr) else text
