@@ -96,7 +96,7 @@ class ModelConfig(Section, frozen=True):
     max_sequence_length: Annotated[
         int,
         option(
-            "Tokens that prompt and completion of one request may have together; 0: what the model was trained for.",
+            "Tokens that prompt and completion of a request may have together; 0: as trained.",
             env="LLM_ENGINE_MAX_SEQUENCE_LENGTH",
             ge=0,
             le=2**24,

@@ -15,6 +15,7 @@ from llmengine.errors import ModelNotFound
 
 EMBEDDED = "tiny-chat"
 SUFFIX = ".gguf"
+MAX_PATH = 4096
 
 _PACKAGE = Path(__file__).parent.parent
 # Only the first file of a split model is named; llama.cpp finds the others itself.
@@ -27,10 +28,10 @@ def find(config: ModelConfig) -> Path:
     Raises ModelNotFound, which says where it looked and names the nearest model.
     """
     wanted = config.model_path
-    if "\0" in wanted:
-        raise ModelNotFound("a model's name cannot contain NUL bytes", param="model")
+    if "\0" in wanted or len(wanted) > MAX_PATH:
+        raise ModelNotFound("no file can have the name that was given", param="model")
     places = [Path(wanted).expanduser(), *_places(wanted, config)] if wanted else [_embedded()]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
         raise ModelNotFound(_explain(wanted, places, config), param="model")
     return found
@@ -75,7 +76,7 @@ def _embedded() -> Path:
 def _explain(wanted: str, places: list[Path], config: ModelConfig) -> str:
     if not wanted:
         return f"the embedded model {places[0]} is missing; name a GGUF file with --model"
-    if places[0].is_dir():
+    if os.path.isdir(places[0]):
         inside = sorted(path.name for path in places[0].glob(f"*{SUFFIX}"))
         hint = f"name a file in it, like {inside[0]}" if inside else "it holds no .gguf files"
         return f"{wanted} is a folder, not a GGUF file; {hint}"
