@@ -77,19 +77,18 @@ def load(
         )
     )
     problems = [each.problem for each in given if isinstance(each, Unknown)]
-    if problems and config_file and path is None and not config_file.tables.keys() & _sections():
+    if problems and path is None and config_file and not config_file.tables.keys() & _sections():
         problems.append(
             f"{found}: not llmengine's? Name another with --config FILE or {file.VARIABLE}"
         )
     chosen: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
-    for each in given:
-        if isinstance(each, Given):
-            sources[each.path] = each.source
-            try:
-                chosen[each.path] = _value(each, known[each.path])
-            except ValueError as error:
-                problems.append(f"{each.source}: {error}")
+    for each in (each for each in given if isinstance(each, Given)):
+        sources[each.path] = each.source
+        try:
+            chosen[each.path] = _value(each, known[each.path])
+        except ValueError as error:
+            problems.append(f"{each.source}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
     settings = Settings(_build(chosen), sources, found)
