@@ -11,14 +11,13 @@ from typing import ClassVar
 
 from markdown_it import MarkdownIt
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.live import Live
 from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
-from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.syntax import Syntax
 from rich.text import Text
 
 from llmengine.chat.output import Delta
+from llmengine.cli.repl.region import Block, Region
 from llmengine.cli.writer import harmless
 
 FRAME = 1 / 15  # seconds between two drawings
@@ -37,16 +36,14 @@ class MarkdownWriter:
     """Shows one answer; see `llmengine.cli.writer.Writer`."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self._region = Region(console)
         self._content = ""  # of the block that may still grow
         self._reasoning = ""  # the line of thinking that may still grow
-        self._printed = False  # whether anything stands above
+        self._final: list[RenderableType] = []  # what the next drawing prints for good
+        self._begun = False  # whether anything is final
+        self._spinner = Spinner("dots", style="dim")
         self._started = self._drawn = time.monotonic()
         self._pause = FRAME
-        self._live = Live(
-            console=console, auto_refresh=False, transient=True, get_renderable=self._tail
-        )
-        self._live.start()
 
     def show(self, delta: Delta) -> None:
         self._reasoning += harmless(delta.reasoning)
@@ -57,83 +54,49 @@ class MarkdownWriter:
             self._draw()
 
     def end(self) -> None:
-        with self._console:  # one write, so that nothing flickers
-            content, self._content = self._content, ""
-            reasoning, self._reasoning = self._reasoning, ""
-            self._live.stop()
-            self._reasoning = reasoning
-            self._end_reasoning()
-            self._print_content(content)
+        self._end_reasoning()
+        self._end_content(len(self._content))
+        self._region.close(self._final)
 
     def _draw(self) -> None:
-        """Print what has ended, draw the rest again; slow drawings become rarer."""
+        """What has ended for good, and the rest; slow drawings become rarer."""
         began = time.monotonic()
-        with self._console:
-            self._print_ended()
-            self._live.refresh()
+        lines = self._reasoning.rstrip("\n").rpartition("\n")[0]
+        if lines:
+            self._think(lines)
+            self._reasoning = self._reasoning[len(lines) + 1 :]
+        self._end_content(last_block(self._content))
+        self._region.draw(self._final, self._changing())
+        self._final = []
         self._drawn = time.monotonic()
         self._pause = max(FRAME, 4 * (self._drawn - began))
 
-    def _print_ended(self) -> None:
-        at = self._reasoning.rstrip("\n").rfind("\n") + 1
-        lines, self._reasoning = self._reasoning[:at], self._reasoning[at:]
-        if lines:
-            self._print_reasoning(lines)
-        at = last_block(self._content)
-        blocks, self._content = self._content[:at], self._content[at:]
-        self._print_content(blocks)
-
     def _end_reasoning(self) -> None:
-        rest, self._reasoning = self._reasoning.rstrip(), ""
-        if rest:
-            self._print_reasoning(rest)
-
-    def _print_reasoning(self, text: str) -> None:
-        self._console.print(_thinking(text))
-        self._printed = True
-
-    def _print_content(self, text: str) -> None:
-        if text.strip():
-            self._console.print(_Block(_Markdown(text), below=self._printed))
-            self._printed = True
-
-    def _tail(self) -> RenderableType:
-        if self._content.strip():
-            return _Block(_Markdown(self._content), below=self._printed, crop=True)
         if self._reasoning.strip():
-            return _Block(_thinking(self._reasoning), crop=True)
-        waiting = not self._printed and time.monotonic() - self._started > PATIENCE
-        return Spinner("dots", style="dim") if waiting else ""
+            self._think(self._reasoning.rstrip())
+        self._reasoning = ""
+
+    def _end_content(self, length: int) -> None:
+        text, self._content = self._content[:length], self._content[length:]
+        if text.strip():
+            self._final.append(Block(_Markdown(text), below=self._begun))
+            self._begun = True
+
+    def _think(self, text: str) -> None:
+        self._final.append(_thought(text))
+        self._begun = True
+
+    def _changing(self) -> RenderableType:
+        if self._content.strip():
+            return Block(_Markdown(self._content), below=self._begun)
+        if self._reasoning.strip():
+            return _thought(self._reasoning)
+        waiting = not self._begun and time.monotonic() - self._started > PATIENCE
+        return self._spinner if waiting else Block("")
 
 
-def _thinking(text: str) -> Text:
-    return Text(text.removesuffix("\n"), style="dim italic")
-
-
-class _Block:
-    """A renderable with one blank line above it if it stands `below` something, and no others.
-
-    `crop` leaves as much of its end as fits on the screen.
-    """
-
-    def __init__(
-        self, renderable: RenderableType, *, below: bool = False, crop: bool = False
-    ) -> None:
-        self._renderable = renderable
-        self._below = below
-        self._crop = crop
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(self._renderable, options, pad=False)
-        filled = [n for n, line in enumerate(lines) if any(part.text.strip() for part in line)]
-        lines = lines[filled[0] : filled[-1] + 1] if filled else []
-        if self._below:
-            lines.insert(0, [])
-        if self._crop:
-            lines = lines[-max(1, console.height - 1) :]
-        for line in lines:
-            yield from line
-            yield Segment.line()
+def _thought(text: str) -> Text:
+    return Text(text, style="dim italic")
 
 
 class _Code(CodeBlock):

@@ -42,6 +42,7 @@ class Terminal:
                 yield writer
             finally:
                 writer.end()
+                self._notes.print()
 
 
 @contextmanager
