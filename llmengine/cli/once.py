@@ -69,7 +69,8 @@ class Once:
                 if self._stream:
                     writer.show(delta)
         except EngineError:
-            writer.end()  # what was written is a line, and the error begins the next
+            if writer.begun:
+                writer.end()  # what was written is a line, and the error begins the next
             raise
         if not self._stream:
             writer.show(Delta(answer.content, answer.reasoning))

@@ -47,8 +47,10 @@ class PlainWriter:
         self._dim = colour_allowed(notes)
         self._line_feeds = ""
         self._thinking = False
+        self.begun = False  # whether anything was written
 
     def show(self, delta: Delta) -> None:
+        self.begun = self.begun or bool(delta)
         if delta.reasoning:
             self._think(delta.reasoning)
         if delta.content:
