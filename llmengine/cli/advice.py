@@ -9,7 +9,6 @@ from pathlib import Path
 
 from llmengine.hardware import ROOT
 
-INSTALL = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python"
 PACKAGE = "llama-cpp-python"
 CMAKE = {
     "cuda": "-DGGML_CUDA=on",
@@ -39,9 +38,10 @@ _FEATURES = {
 }
 
 
-def build_command(backend: str = "") -> str:
+def build_command(backend: str = "", version: str | None = None) -> str:
     """The line that builds llama.cpp here, for a GPU backend or for the CPU alone."""
-    command = f"{INSTALL} {PACKAGE}"
+    package = f"{PACKAGE}=={version}" if version else PACKAGE
+    command = f"pip install --force-reinstall --no-cache-dir {package}"
     return f'CMAKE_ARGS="{CMAKE[backend]}" {command}' if backend else command
 
 

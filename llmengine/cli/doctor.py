@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from msgspec import Struct
 
-from llmengine import __version__, hardware
+from llmengine import __version__, hardware, log
 from llmengine.cli import advice
 from llmengine.cli.options import takes_settings
 from llmengine.config import ModelConfig
@@ -19,7 +20,7 @@ from llmengine.settings import Settings
 class ModelFile(Struct, frozen=True):
     path: str
     size_bytes: int
-    description: str  # name, architecture and quantization
+    description: str  # name, architecture, size and quantization
 
 
 class Report(Struct):
@@ -106,17 +107,17 @@ def _advise(report: Report) -> None:
     if missing := advice.missing_features(compiled, flags):
         report.problems.append(
             f"llama.cpp was built for {', '.join(missing)}, which this CPU lacks; build it here: "
-            f"{advice.build_command()}"
+            f"{advice.build_command(version=report.llama_cpp)}"
         )
     if unused := advice.unused_features(compiled, flags):
         report.advice.append(
             f"this CPU has {', '.join(unused)}, which llama.cpp was not built for; build it here: "
-            f"{advice.build_command()}"
+            f"{advice.build_command(version=report.llama_cpp)}"
         )
     if not report.devices:
         report.advice += [
             f"a GPU for {backend} is present, but llama.cpp was not built for it: "
-            f"{advice.build_command(backend)}"
+            f"{advice.build_command(backend, report.llama_cpp)}"
             for backend in advice.gpu_backends()
         ]
 
@@ -126,38 +127,55 @@ def _examine_model(report: Report, config: ModelConfig, *, readable: bool) -> No
 
     try:
         path = locate.find(config)
-        description = _describe_model(str(path)) if readable else ""
+        description = _describe_model(path) if readable else ""
         report.model = ModelFile(str(path), path.stat().st_size, description)
     except EngineError as error:
         report.problems.append(error.message)
 
 
-def _describe_model(path: str) -> str:
-    """Name, architecture and quantization, from the file's header and vocabulary alone."""
-    import ctypes
-    from pathlib import Path
-
+def _describe_model(path: Path) -> str:
+    """Name, architecture, size and quantization, as far as the file's header gives them."""
     import llama_cpp
 
     from llmengine.errors import ModelUnavailable
     from llmengine.llama import library
     from llmengine.llama.model import check_file
 
-    check_file(Path(path))
+    check_file(path)
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True
     library.forget_errors()
-    model = llama_cpp.llama_model_load_from_file(path.encode(), parameters)
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         reason = library.last_error("it is damaged or of an unknown kind")
         raise ModelUnavailable(f"cannot load {path}: {reason}")
-    buffer = ctypes.create_string_buffer(256)
-    llama_cpp.llama_model_desc(model, buffer, len(buffer))
-    description = buffer.value.decode("utf-8", "replace")
-    named = llama_cpp.llama_model_meta_val_str(model, b"general.name", buffer, len(buffer)) > 0
-    name = buffer.value.decode("utf-8", "replace") if named else ""
+    keys = ("general.name", "general.architecture", "general.size_label")
+    fields = [_metadata(model, key) for key in keys]
+    file_type = _metadata(model, "general.file_type")
     llama_cpp.llama_model_free(model)
-    return f"{name}, {description}".strip(", ")
+    return ", ".join(filter(None, [*fields, _quantization(file_type)]))
+
+
+def _metadata(model: Any, key: str) -> str:
+    import ctypes
+
+    import llama_cpp
+
+    buffer = ctypes.create_string_buffer(256)
+    llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return log.printable(buffer.value.decode("utf-8", "replace"))
+
+
+def _quantization(file_type: str) -> str:
+    """`Q4_K_M` for the number of `LLAMA_FTYPE_MOSTLY_Q4_K_M`."""
+    import llama_cpp
+
+    names = {
+        str(value): name.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_")
+        for name, value in vars(llama_cpp).items()
+        if name.startswith("LLAMA_FTYPE_")
+    }
+    return names.get(file_type, "")
 
 
 def _lines(report: Report) -> list[str]:

@@ -1,0 +1,92 @@
+"""The files in `completions/` and what they make the shells offer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from llmengine.cli import main
+from llmengine.cli.completion import SCRIPTS
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_files_are_up_to_date(
+    shell: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["completion", shell]) == 0
+    file = root / "completions" / f"llmengine.{shell}"
+    assert file.read_text() == capsys.readouterr().out, "run `make completions`"
+
+
+def test_an_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["completion", "tcsh"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: no completion for tcsh; choose one of bash, zsh, fish\n"
+
+
+def offered(*words: str) -> list[str]:
+    """What bash would offer for the last of `words`."""
+    environ = {
+        **os.environ,
+        "COMP_WORDS": "\n".join(("llmengine", *words)),
+        "COMP_CWORD": str(len(words)),
+        "_LLMENGINE_COMPLETE": "complete_bash",
+    }
+    command = [sys.executable, "-m", "llmengine"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_commands_flags_and_values() -> None:
+    assert offered("conf") == ["config"]
+    assert offered("config", "") == ["show", "check", "options", "init"]
+    assert offered("doctor", "--dev") == ["--device"]
+    assert offered("doctor", "--device", "c") == ["cpu", "cuda"]
+    assert offered("doctor", "--set", "cache.ev") == ["cache.eviction_policy="]
+    assert offered("completion", "") == ["bash", "zsh", "fish"]
+
+
+def test_model_names() -> None:
+    Path("models").mkdir()
+    for name in ("qwen", "quill", "phi"):
+        Path(f"models/{name}.gguf").write_bytes(b"GGUF")
+    assert offered("doctor", "-m", "q") == ["quill", "qwen"]
+    Path("config.toml").write_text("[model]\nmodels_dir = 'elsewhere'\n")
+    assert offered("doctor", "-m", "q") == []
+
+
+def test_a_broken_config_file_does_not_break_completion() -> None:
+    Path("config.toml").write_text("[model\n")
+    assert offered("doctor", "-m", "q") == []
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+def test_the_bash_script_in_bash(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "llmengine"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m llmengine "$@"\n')
+    program.chmod(0o755)
+    session = textwrap.dedent(
+        f"""\
+        PATH={program.parent}:$PATH
+        {SCRIPTS["bash"]}
+        complete -p llmengine
+        COMP_WORDS=(llmengine doctor --device c) COMP_CWORD=3
+        _llmengine llmengine
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+        """
+    )
+    done = subprocess.run(["bash", "-c", session], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "complete -o default -F _llmengine llmengine",
+        "cpu",
+        "cuda",
+    ]
