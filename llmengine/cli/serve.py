@@ -1,0 +1,99 @@
+"""`llmengine serve`: the model behind OpenAI's HTTP API."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from llmengine import __version__, log
+from llmengine.cli.options import takes_settings
+from llmengine.config import Config
+from llmengine.settings import Settings
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+
+    from llmengine.core import Host
+    from llmengine.server.app import App
+
+
+@takes_settings(
+    "model.model_path",
+    "model.name",
+    "server.host",
+    "server.port",
+    "server.api_key",
+    "model.context_size",
+    "server.max_concurrent_requests",
+)
+def serve(settings: Settings) -> None:
+    """Serve the model over HTTP, with OpenAI's API.
+
+    SIGINT and SIGTERM let running requests finish (server.drain_seconds); a second one does not.
+    """
+    from llmengine.engine.engine import Engine
+    from llmengine.server import run
+    from llmengine.server.app import create_app
+
+    config = settings.config
+    # First of all: loading a large model for a port that is taken would waste minutes.
+    with run.bind(config.server.host, config.server.port) as listener, Engine(config) as engine:
+        app = create_app(engine, config)
+        run.run(_serve(app, engine, listener, config))
+
+
+async def _serve(app: App, host: Host, listener: socket.socket, config: Config) -> None:
+    import asyncio
+    import signal
+
+    from llmengine.server import run
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _signalled, stop, number)
+    await run.serve(
+        app,
+        host,
+        listener,
+        stop,
+        drain_seconds=config.server.drain_seconds,
+        ready=lambda: _announce(listener, app.ctx.state.model, config),
+    )
+
+
+def _signalled(stop: asyncio.Event, number: int) -> None:
+    if stop.is_set():
+        _say("ended at once")
+        os._exit(128 + number)
+    stop.set()
+    _say("finishing what runs; once more ends at once")
+
+
+def _announce(listener: socket.socket, model: str, config: Config) -> None:
+    import ipaddress
+
+    address, port = listener.getsockname()[:2]
+    local = ipaddress.ip_address(address.partition("%")[0])
+    host = f"[{address}]" if local.version == 6 else address
+    url = f"http://{host}:{port}"
+    _say(f"llmengine {__version__} serves {model} at {url}/v1 (Ctrl-C stops)")
+    if not config.server.api_key and not local.is_loopback:
+        _say(
+            f"warning: whoever reaches {url} may use it: there is no API key; set --api-key or "
+            "LLM_ENGINE_API_KEY",
+            colour="1;33",
+        )
+    key = " -H 'Authorization: Bearer KEY'" if config.server.api_key else ""
+    _say(
+        f"try: curl {url}/v1/chat/completions{key} "
+        """-d '{"messages": [{"role": "user", "content": "Hello!"}]}'"""
+    )
+
+
+def _say(line: str, colour: str = "") -> None:
+    if colour and log.colour_allowed(sys.stderr):
+        line = f"\x1b[{colour}m{line}\x1b[0m"
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Grammars, in llama.cpp's GBNF, that an answer must follow."""

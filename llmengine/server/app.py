@@ -1,0 +1,109 @@
+"""The Sanic application: routes, settings, and what happens around every request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.config import Config as SanicConfig
+
+from llmengine.config import Config, ServerConfig
+from llmengine.core import Host
+from llmengine.errors import ConfigError
+from llmengine.log import NAME as LOGGER
+from llmengine.server import chat, completions, errors, health, models
+from llmengine.server.record import record_of
+from llmengine.server.security import Origins, authorize
+from llmengine.server.state import State, state_of
+
+NAME = "llmengine"
+NEVER = 365 * 86_400  # seconds; Sanic has no word for it
+
+App = Sanic[SanicConfig, SimpleNamespace]
+
+
+def create_app(host: Host, config: Config) -> App:
+    """The application that serves `host`. Raises ConfigError for settings it cannot serve with.
+
+    Run it by `llmengine.server.run`, in one process: another would need a model of its own.
+    """
+    Sanic._app_registry.pop(NAME, None)  # Sanic keeps every application for ever, by its name
+    app: App = Sanic(NAME, configure_logging=False)
+    app.config.update(_sanic_settings(config.server))
+    _quieten()
+    app.ctx.state = State(host, config)
+    app.ctx.origins = Origins(config.server)
+    for blueprint in (chat.blueprint, completions.blueprint, models.blueprint, health.blueprint):
+        app.blueprint(blueprint.copy(blueprint.name))
+    if config.metrics.enabled:
+        if (taken := config.metrics.endpoint) == "/health" or taken.startswith("/v1/"):
+            raise ConfigError(f"metrics.endpoint: {taken} is an endpoint already")
+        app.add_route(health.metrics, config.metrics.endpoint, name="metrics")
+    app.on_request(_before)
+    app.on_response(_after)  # type: ignore[no-untyped-call]
+    app.exception(Exception)(errors.respond)
+    app.error_handler.add(asyncio.CancelledError, errors.gone)
+    return app
+
+
+def _sanic_settings(config: ServerConfig) -> dict[str, Any]:
+    # Sanic answers 503 after RESPONSE_TIMEOUT, 60 s by default: the engine's deadline comes first.
+    seconds = config.request_timeout_seconds
+    return {
+        "ACCESS_LOG": False,
+        "AUTO_EXTEND": False,
+        "KEEP_ALIVE_TIMEOUT": 75,
+        "MOTD": False,
+        "REQUEST_MAX_SIZE": config.max_body_mb << 20,
+        "REQUEST_TIMEOUT": 60,
+        "RESPONSE_TIMEOUT": seconds + 60 if seconds else NEVER,
+    }
+
+
+def _quieten() -> None:
+    """Send Sanic's warnings to our log and drop its chatter."""
+    for name in ("sanic.root", "sanic.error", "sanic.server", "sanic.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.parent = logging.getLogger(LOGGER)
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+
+
+async def _before(request: Request) -> HTTPResponse | None:
+    # Sanic stops reading while a large body waits in its buffer. Then nobody would see the
+    # client going away.
+    transport: Any = request.transport
+    transport.resume_reading()
+    preflight = _origins(request).preflight(request)
+    if preflight is None:
+        authorize(request, state_of(request).config.server.api_key)
+    return preflight
+
+
+async def _after(request: Request, response: HTTPResponse) -> None:
+    record = record_of(request)
+    response.headers["X-Request-Id"] = record.id
+    response.headers.update(_origins(request).headers(request))
+    if record.unknown:
+        response.headers["X-Unknown-Parameters"] = ", ".join(map(_header, record.unknown))
+    if not record.streamed:
+        state = state_of(request)
+        log = state.config.logging.log_requests
+        record.finish(response.status, state.metrics, log=log)
+
+
+def _origins(request: Request) -> Origins:
+    origins: Origins = request.app.ctx.origins
+    return origins
+
+
+def _header(name: str) -> str:
+    """A client's own word, fit for a header."""
+    return name[:64].encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
+
+
+_CONTROLS = dict.fromkeys((*range(32), 127), "?")

@@ -1,0 +1,171 @@
+"""What clients may send, with its bounds. A refusal names the parameter."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from llmengine.errors import InvalidRequest
+from llmengine.sampling import MAX_STOPS, MAX_TOP_LOGPROBS, SamplingOverrides, StopString
+
+MAX_CHOICES = 128
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
+TopCount = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Tokens = Annotated[list[TokenId], Meta(min_length=1)]
+B = TypeVar("B", bound="Body")
+
+if TYPE_CHECKING:
+    _Overrides = Struct  # the real one is made at run time
+else:
+    _Overrides = SamplingOverrides
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None  # padding against eavesdroppers: never sent here
+
+
+class ResponseFormat(Struct):
+    type: str
+
+
+class ContentPart(Struct, omit_defaults=True):
+    type: str
+    text: str | None = None
+
+
+class CalledFunction(Struct):
+    name: str
+    arguments: str | dict[str, Any] = "{}"
+
+
+class ToolCall(Struct, omit_defaults=True):
+    function: CalledFunction
+    id: str = ""
+    type: Literal["function"] = "function"
+
+
+class Message(Struct, omit_defaults=True):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class Function(Struct, omit_defaults=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct):
+    type: Literal["function"]
+    function: Function
+
+
+class Body(_Overrides, frozen=True, kw_only=True):
+    """What both kinds of completion take; the samplers' parameters come from SamplingOverrides."""
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Choices | None = None
+    stop: StopString | Annotated[tuple[StopString, ...], Meta(max_length=MAX_STOPS)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    max_tokens: Count | None = None
+    grammar: Annotated[str, Meta(max_length=2**16)] | None = None
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class ChatBody(Body, frozen=True, kw_only=True):
+    """https://platform.openai.com/docs/api-reference/chat/create"""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    logprobs: bool | None = None
+    top_logprobs: TopCount | None = None
+    max_completion_tokens: Count | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
+
+
+class CompletionBody(Body, frozen=True, kw_only=True):
+    """https://platform.openai.com/docs/api-reference/completions/create"""
+
+    prompt: str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
+    logprobs: TopCount | None = None
+    echo: bool | None = None
+    best_of: Choices | None = None
+    suffix: str | None = None
+
+
+_decoders: dict[type[Body], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (ChatBody, CompletionBody)
+}
+_AT = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`")
+
+
+def decode(body: bytes, kind: type[B]) -> tuple[B, dict[str, Any]]:
+    """The typed body, and all its parameters as they came.
+
+    Raises InvalidRequest where it is no JSON object, gives a name twice or breaks a bound.
+    """
+    if not body.strip():
+        raise InvalidRequest("the body is empty: a JSON object is expected")
+    try:
+        typed: B = _decoders[kind].decode(body)
+        fields: dict[str, Any] = json.loads(
+            body, object_pairs_hook=_distinct, parse_constant=_no_constant
+        )
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except RecursionError:
+        raise InvalidRequest("the body nests too deeply") from None
+    except ValueError as error:  # bad JSON and bad UTF-8, of either parser
+        raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+    return typed, fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(f"`{twice}` is given twice", param=twice)
+    return found
+
+
+def _invalid(message: str) -> InvalidRequest:
+    """msgspec's refusal in our words: `n`: expected `int` <= 128."""
+    reason, path = message, ""
+    if found := _AT.match(message):
+        reason, path = found["reason"], found["path"]
+    if missing := _MISSING.match(reason):
+        path = f"{path}.{missing['name']}".lstrip(".")
+        return InvalidRequest(f"`{path}` is missing", param=path)
+    reason = reason[:1].lower() + reason[1:]
+    return InvalidRequest(f"`{path}`: {reason}" if path else reason, param=path or None)

@@ -1,0 +1,49 @@
+"""The objects of /v1/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from llmengine.core import Output
+from llmengine.server import wire
+from llmengine.server.format import Head, finish_reason
+from llmengine.server.logprobs import CompletionLogprobs
+
+
+class CompletionFormat:
+    def __init__(
+        self, head: Head, echoes: Sequence[str], *, logprobs: int | None, usage: bool
+    ) -> None:
+        """`echoes`: what stands before the text of each choice."""
+        self._head: dict[str, Any] = {**head.fields, "object": "text_completion"}
+        self._chunk_head = {**self._head, "usage": None} if usage else self._head
+        self._echoes = echoes
+        self._tops = logprobs
+        self._logprobs = [CompletionLogprobs() for _ in echoes]
+
+    def opening(self) -> Iterable[wire.Completion]:
+        for index, echo in enumerate(self._echoes):
+            if echo:
+                choice = wire.CompletionChoice(index, echo)
+                yield wire.Completion(**self._chunk_head, choices=[choice])
+
+    def chunks(self, index: int, output: Output) -> Iterable[wire.Completion]:
+        if output.text or output.logprobs or output.finish_reason:
+            choice = self._choice(index, output)
+            yield wire.Completion(**self._chunk_head, choices=[choice])
+
+    def closing(self, usage: wire.Usage) -> wire.Completion:
+        return wire.Completion(**{**self._chunk_head, "usage": usage}, choices=[])
+
+    def whole(self, outputs: Sequence[Output], usage: wire.Usage) -> wire.Completion:
+        choices = [
+            self._choice(index, output, self._echoes[index]) for index, output in enumerate(outputs)
+        ]
+        return wire.Completion(**self._head, choices=choices, usage=usage)
+
+    def _choice(self, index: int, output: Output, echo: str = "") -> wire.CompletionChoice:
+        found = None
+        if self._tops is not None:
+            found = self._logprobs[index].of(output.logprobs, tops=self._tops > 0)
+        return wire.CompletionChoice(index, echo + output.text, found, finish_reason(output))

@@ -1,0 +1,103 @@
+"""POST /v1/completions"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from sanic import Blueprint, HTTPResponse, Request
+
+from llmengine.chat import prompt
+from llmengine.chat.prompt import Prompt
+from llmengine.errors import InvalidRequest
+from llmengine.sampling import SamplingParams
+from llmengine.server import parameters
+from llmengine.server.bodies import MAX_CHOICES, CompletionBody, decode
+from llmengine.server.completion_format import CompletionFormat
+from llmengine.server.generation import answer, head
+from llmengine.server.record import record_of
+from llmengine.server.state import State, state_of
+
+blueprint = Blueprint("completions")
+
+
+class _Prepared(Struct, frozen=True):
+    body: CompletionBody
+    prompts: list[Prompt]
+    params: SamplingParams
+    unknown: list[str]
+
+
+@blueprint.post("/v1/completions")
+async def completions(request: Request) -> HTTPResponse | None:
+    state = state_of(request)
+    prepared = await state.in_worker(_prepare, state, request.body)
+    record_of(request).unknown = prepared.unknown
+    body = prepared.body
+    first = head(state, "cmpl")
+    echoes = [
+        each.text if body.echo else "" for each in prepared.prompts for _ in range(body.choices)
+    ]
+    format = CompletionFormat(
+        first, echoes, logprobs=prepared.params.logprobs, usage=body.include_usage
+    )
+    tokens = [each.tokens for each in prepared.prompts]
+    return await answer(request, body, first, tokens, prepared.params, format)
+
+
+def _prepare(state: State, content: bytes) -> _Prepared:
+    body, fields = decode(content, CompletionBody)
+    strict = state.config.server.strict_parameters
+    unknown = parameters.unknown(body, fields, strict=strict)
+    state.check_model(body.model)
+    _check_offered(state, body)
+    prompts = [_prompt(state, each) for each in _given(body)]
+    if len(prompts) * body.choices > MAX_CHOICES:
+        raise InvalidRequest(
+            f"{len(prompts)} prompts with `n` = {body.choices} are more than {MAX_CHOICES} answers",
+            param="n" if body.choices > 1 else "prompt",
+        )
+    params = parameters.sampling(body, state.config.sampling, state.info)
+    return _Prepared(body, prompts, params, unknown)
+
+
+def _check_offered(state: State, body: CompletionBody) -> None:
+    if body.best_of is not None and body.best_of != body.choices:
+        raise InvalidRequest(
+            "`best_of`: answers are not ranked here, it may only equal `n`", param="best_of"
+        )
+    if body.suffix:
+        why = "filling in is not offered so far"
+        if not state.info.infill:
+            why = f"{state.model} has no tokens for filling in"
+        raise InvalidRequest(f"`suffix`: {why}", param="suffix", code="unsupported_parameter")
+    if body.echo and body.logprobs is not None:
+        raise InvalidRequest(
+            "`echo` with `logprobs`: the log-probabilities of a prompt are not offered",
+            param="echo",
+            code="unsupported_parameter",
+        )
+
+
+def _given(body: CompletionBody) -> list[str | list[int]]:
+    """The prompts: a list of integers is one prompt, any other list has one in each item."""
+    if isinstance(body.prompt, str):
+        return [body.prompt]
+    tokens = [each for each in body.prompt if isinstance(each, int)]
+    if len(tokens) == len(body.prompt):
+        return [tokens]
+    if tokens:
+        raise InvalidRequest("`prompt` mixes token ids with other prompts", param="prompt")
+    return [each for each in body.prompt if not isinstance(each, int)]
+
+
+def _prompt(state: State, given: str | list[int]) -> Prompt:
+    if isinstance(given, str):
+        found = prompt.of_text(state.host, given)
+        state.check_tokens(found.tokens, "prompt")
+        return Prompt(given, found.tokens)
+    beyond = [token for token in given if token >= state.info.vocabulary]
+    if beyond:
+        raise InvalidRequest(
+            f"`prompt`: the model has {state.info.vocabulary} tokens, {beyond[0]} is none of them",
+            param="prompt",
+        )
+    return Prompt(state.host.detokenize(given), tuple(given))

@@ -1,0 +1,109 @@
+"""The way from the engine's thread to the request handlers on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from llmengine.core import Host, Output, Request
+from llmengine.errors import EngineError, ErrorInfo, Internal, ModelUnavailable
+
+PING_SECONDS = 15.0  # proxies close connections that are silent for 30 s or more
+
+
+class Dispatcher:
+    """The one sink of all requests: a step costs one wake-up of the loop, however many run."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._jobs: dict[str, Job] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __call__(self, outputs: Sequence[Output]) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._spread, outputs)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+            # The server has ended: nobody is left to tell.
+
+    def submit(self, requests: Sequence[Request]) -> Job:
+        """Queue all of `requests`, or none. Raises what Host.submit does."""
+        self._loop = asyncio.get_running_loop()
+        job = Job(self, [each.id for each in requests])
+        try:
+            for request in requests:
+                self._jobs[request.id] = job
+                self._host.submit(request, self)
+        except BaseException:
+            job.close()
+            raise
+        return job
+
+    def cancel(self, request_id: str) -> None:
+        if self._jobs.pop(request_id, None) is not None:
+            self._host.cancel(request_id)
+
+    def _spread(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            job = self._jobs.get(output.request_id)
+            if job is None:
+                continue  # cancelled in the meantime
+            if output.finish_reason is not None:
+                del self._jobs[output.request_id]
+            job.receive(output)
+
+
+class Job:
+    """The outputs of the requests that one HTTP request became, numbered as submitted."""
+
+    def __init__(self, dispatcher: Dispatcher, ids: Sequence[str]) -> None:
+        self._dispatcher = dispatcher
+        self._index = {request_id: index for index, request_id in enumerate(ids)}
+        self._unfinished = len(ids)
+        self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
+
+    def receive(self, output: Output) -> None:
+        self._outputs.put_nowait(output)
+
+    def close(self) -> None:
+        """Cancel what is not finished."""
+        for request_id in self._index:
+            self._dispatcher.cancel(request_id)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Output] | None]:
+        """Each output with its request's number; None when nothing came for PING_SECONDS.
+
+        Raises the EngineError with which a request ended.
+        """
+        while self._unfinished:
+            output = await self._next()
+            if output is None:
+                yield None
+                continue
+            if output.finish_reason is not None:
+                self._unfinished -= 1
+            if (error := _failure(output)) is not None:
+                raise error
+            yield self._index[output.request_id], output
+
+    async def _next(self) -> Output | None:
+        if not self._outputs.empty():
+            return self._outputs.get_nowait()
+        loop = asyncio.get_running_loop()
+        ping = loop.call_later(PING_SECONDS, self._outputs.put_nowait, None)
+        try:
+            return await self._outputs.get()
+        finally:
+            ping.cancel()
+
+
+def _failure(output: Output) -> EngineError | None:
+    if output.finish_reason == "cancelled":
+        return ModelUnavailable("the server is shutting down")
+    if output.finish_reason == "error":
+        unexplained = Internal("the engine gave no reason").info
+        info: ErrorInfo = output.error or unexplained
+        return EngineError.from_info(info)
+    return None

@@ -1,0 +1,82 @@
+"""Errors as OpenAI's clients expect them, whatever raised them."""
+
+from __future__ import annotations
+
+import logging
+
+from sanic import HTTPResponse, Request
+from sanic import exceptions as sanic_errors
+from sanic.response import empty
+
+from llmengine import errors
+from llmengine.errors import EngineError
+from llmengine.server import wire
+from llmengine.server.record import CLIENT_CLOSED, record_of
+
+_logger = logging.getLogger("llmengine.server")
+
+
+def respond(request: Request, exception: Exception) -> HTTPResponse:
+    """The response to a request that ended with `exception`."""
+    error, status = known(request, exception)
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(exception, sanic_errors.SanicException) and "Allow" in exception.headers:
+        headers["Allow"] = exception.headers["Allow"]
+    body = wire.encode(shape(request, exception, error))
+    return HTTPResponse(body, status, headers, "application/json")
+
+
+def gone(_: Request, __: BaseException) -> HTTPResponse:
+    """For a client that went away: nobody reads it."""
+    return empty(CLIENT_CLOSED)
+
+
+def event(request: Request, exception: Exception) -> bytes:
+    """The event that ends a stream whose status has been sent already."""
+    error, _ = known(request, exception)
+    return b"data: " + wire.encode(shape(request, exception, error)) + b"\n\n"
+
+
+def shape(request: Request, exception: Exception, error: EngineError) -> wire.ErrorBody:
+    message = error.message
+    if isinstance(error, errors.Internal):
+        request_id = record_of(request).id
+        _logger.error(
+            "request %s failed: %s", request_id, error.message or "unexpected", exc_info=exception
+        )
+        message = f"internal error; the server's log has the reason under {request_id}"
+    return wire.ErrorBody(wire.Error(message, error.type, error.param, error.code))
+
+
+def known(request: Request, exception: Exception) -> tuple[EngineError, int]:
+    """The exception as one of ours, with its HTTP status."""
+    if isinstance(exception, EngineError):
+        return exception, exception.status
+    if not isinstance(exception, sanic_errors.SanicException):
+        return errors.Internal(""), 500
+    status = exception.status_code or 500
+    error = _of_status(request, status, str(exception))
+    if error is not None:
+        return error, status
+    if status < 500:
+        return errors.InvalidRequest(str(exception)), status
+    return errors.Internal(str(exception)), 500
+
+
+def _of_status(request: Request, status: int, message: str) -> EngineError | None:
+    if status == 404:
+        return errors.NotFound(f"no such endpoint: {request.method} {request.path}")
+    if status == 405:
+        return errors.MethodNotAllowed(f"{request.path} does not take {request.method}")
+    if status == 413 and "header" not in message:
+        limit = request.app.config.REQUEST_MAX_SIZE >> 20
+        return errors.PayloadTooLarge(
+            f"the request is too large: its body may have {limit} MiB (server.max_body_mb)"
+        )
+    if status == 503:
+        return errors.DeadlineExceeded("the response took too long")
+    return None

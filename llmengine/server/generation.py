@@ -1,0 +1,140 @@
+"""From requests to an HTTP response: whole, or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+from sanic import HTTPResponse, Request
+
+from llmengine import core
+from llmengine.core import Output
+from llmengine.sampling import SamplingParams
+from llmengine.server import errors, wire
+from llmengine.server.bodies import Body
+from llmengine.server.dispatch import Job
+from llmengine.server.format import Format, Head, merged, total, usage
+from llmengine.server.parameters import of_choice
+from llmengine.server.record import CLIENT_CLOSED, Record, record_of
+from llmengine.server.state import State, state_of
+
+STREAM_HEADERS = {
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # nginx would collect the events
+}
+
+
+def head(state: State, prefix: str) -> Head:
+    answer = f"{prefix}-{secrets.token_hex(12)}"
+    return Head(answer, int(time.time()), state.model, state.fingerprint)
+
+
+async def answer(
+    request: Request,
+    body: Body,
+    head: Head,
+    prompts: Sequence[tuple[int, ...]],
+    params: SamplingParams,
+    format: Format,
+) -> HTTPResponse | None:
+    """Compute `body.choices` answers to each of `prompts`, numbered in that order.
+
+    What is not finished is cancelled when the client goes away, and when anything fails.
+    """
+    state = state_of(request)
+    deadline = state.deadline
+    requests = [
+        core.Request(
+            id=f"{head.id}-{at * body.choices + choice}",
+            prompt=prompt,
+            params=of_choice(params, choice),
+            deadline=deadline,
+        )
+        for at, prompt in enumerate(prompts)
+        for choice in range(body.choices)
+    ]
+    job = state.dispatcher.submit(requests)
+    generation = _Generation(state, record_of(request), job, len(requests), body.choices)
+    try:
+        if body.stream:
+            await _stream(request, generation, format, body.include_usage)
+            return None
+        outputs = await generation.whole()
+        found = format.whole(outputs, usage(generation.usage))
+        return HTTPResponse(wire.encode(found), content_type="application/json")
+    except asyncio.CancelledError:
+        generation.finish(CLIENT_CLOSED)
+        raise
+    finally:
+        job.close()
+
+
+class _Generation:
+    """The outputs of a job on their way out, watched."""
+
+    def __init__(self, state: State, record: Record, job: Job, count: int, choices: int) -> None:
+        self.job = job
+        self._state = state
+        self._record = record
+        self._choices = choices
+        self._usages: list[core.Usage] = [core.Usage(0, 0)] * count
+
+    @property
+    def usage(self) -> core.Usage:
+        return total(self._usages, self._choices)
+
+    def saw(self, index: int, output: Output) -> None:
+        self._record.output(index, output, self._state.metrics)
+        if output.usage is not None:
+            self._usages[index] = output.usage
+            self._record.usage = self.usage
+
+    async def whole(self) -> list[Output]:
+        """The outputs of each request as one."""
+        outputs: list[list[Output]] = [[] for _ in self._usages]
+        async for item in self.job:
+            if item is not None:
+                index, output = item
+                self.saw(index, output)
+                outputs[index].append(output)
+        return [merged(each) for each in outputs]
+
+    def finish(self, status: int) -> None:
+        log = self._state.config.logging.log_requests
+        self._record.finish(status, self._state.metrics, log=log)
+
+
+async def _stream(
+    request: Request, generation: _Generation, format: Format, include_usage: bool
+) -> None:
+    """Send the events. Once the status is sent, an error is one of them, and the last."""
+    record_of(request).streamed = True
+    response = await request.respond(
+        headers=STREAM_HEADERS, content_type="text/event-stream; charset=utf-8"
+    )
+    assert response is not None
+    status = 200
+    try:
+        await response.send(_events(format.opening()))
+        async for item in generation.job:
+            if item is None:
+                await response.send(b": waiting\n\n")
+                continue
+            index, output = item
+            generation.saw(index, output)
+            if events := _events(format.chunks(index, output)):
+                await response.send(events)
+        end = [format.closing(usage(generation.usage))] if include_usage else []
+        await response.send(_events(end) + b"data: [DONE]\n\n")
+    except Exception as error:
+        _, status = errors.known(request, error)
+        await response.send(errors.event(request, error))
+    generation.finish(status)
+    await response.eof()
+
+
+def _events(chunks: Iterable[Struct]) -> bytes:
+    return b"".join(b"data: %b\n\n" % wire.encode(chunk) for chunk in chunks)

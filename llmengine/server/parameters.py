@@ -1,0 +1,86 @@
+"""Which parameters are honoured, which are refused, and what becomes of the unknown ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from llmengine.core import ModelInfo
+from llmengine.errors import InvalidRequest
+from llmengine.sampling import SamplingParams, override
+from llmengine.server.bodies import Body
+
+# They change nothing in an answer: a server of one's own has no tiers, stores or customers.
+HARMLESS = frozenset(
+    {
+        "metadata",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "user",
+    }
+)
+
+# Parameters of OpenAI's that cannot be honoured, with the values that ask for nothing.
+REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "audio": (),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "modalities": (["text"],),
+    "prediction": (),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+
+
+def unknown(body: Body, fields: Mapping[str, Any], *, strict: bool) -> list[str]:
+    """The names in `fields` that mean nothing here.
+
+    Raises InvalidRequest for a known parameter that cannot be honoured and, if `strict`, for an
+    unknown one.
+    """
+    for name, harmless in REFUSED.items():
+        if fields.get(name) is not None and fields[name] not in harmless:
+            raise InvalidRequest(
+                f"`{name}` is not offered by this server", param=name, code="unsupported_parameter"
+            )
+    known = {*body.__struct_fields__, *HARMLESS, *REFUSED}
+    found = [name for name in fields if name not in known]
+    if found and strict:
+        raise InvalidRequest(
+            f"unknown parameter{'s' * (len(found) > 1)} {', '.join(map(repr, found))}",
+            param=found[0],
+            code="unknown_parameter",
+        )
+    return found
+
+
+def sampling(body: Body, defaults: SamplingParams, info: ModelInfo, **more: Any) -> SamplingParams:
+    """The parameters of a request's first choice; `more` has what its endpoint makes of it."""
+    stop = (body.stop,) if isinstance(body.stop, str) else body.stop
+    if stop is not None:
+        more["stop"] = stop
+    if body.seed is not None:
+        more["seed"] = body.seed % 2**32
+    params = override(defaults, body, **more)
+    beyond = [token for token in params.logit_bias if token >= info.vocabulary]
+    if beyond:
+        raise InvalidRequest(
+            f"`logit_bias`: the model has {info.vocabulary} tokens, {beyond[0]} is none of them",
+            param="logit_bias",
+        )
+    if params.grammar is not None and "\0" in params.grammar:
+        raise InvalidRequest("`grammar` holds a NUL character", param="grammar")
+    return params
+
+
+def of_choice(params: SamplingParams, index: int) -> SamplingParams:
+    """The parameters of one choice: each has a seed of its own, derived from the given one."""
+    if params.seed is None or index == 0:
+        return params
+    return msgspec.structs.replace(params, seed=(params.seed + index) % 2**32)

@@ -1,0 +1,76 @@
+"""What the handlers of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from sanic import Request
+
+from llmengine import __version__
+from llmengine.chat.template import ChatTemplate
+from llmengine.config import Config
+from llmengine.core import Host
+from llmengine.errors import InvalidRequest, ModelNotFound
+from llmengine.metrics import Metrics
+from llmengine.server.dispatch import Dispatcher
+
+T = TypeVar("T")
+
+
+class State:
+    def __init__(self, host: Host, config: Config) -> None:
+        self.host = host
+        self.config = config
+        self.info = host.info()
+        self.template = ChatTemplate.of(self.info, config.model.chat_template)
+        self.dispatcher = Dispatcher(host)
+        self.metrics = Metrics(host.stats)
+        self.started = time.monotonic()
+        # Templates and tokenizers take their time with long prompts; streams go on meanwhile.
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix="prompt")
+
+    @property
+    def model(self) -> str:
+        """The name under which the model is served."""
+        return self.config.model.name or self.info.name
+
+    @property
+    def fingerprint(self) -> str:
+        """What must be equal for equal seeds to give equal answers."""
+        parts = (self.info.path, self.info.size_bytes, self.info.created, __version__)
+        return "fp_" + hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+    @property
+    def deadline(self) -> float | None:
+        """When a request that arrives now must have ended, in seconds of time.monotonic()."""
+        seconds = self.config.server.request_timeout_seconds
+        return time.monotonic() + seconds if seconds else None
+
+    def check_model(self, name: str | None) -> None:
+        if name is not None and name not in (self.model, self.info.name):
+            raise ModelNotFound(
+                f"the model {name[:200]!r} is not served here; {self.model!r} is", param="model"
+            )
+
+    async def in_worker(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._workers, partial(function, *args, **kwargs))
+
+    def check_tokens(self, tokens: tuple[int, ...], param: str) -> tuple[int, ...]:
+        if not tokens:
+            raise InvalidRequest(f"`{param}` has no tokens", param=param)
+        return tokens
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+
+def state_of(request: Request) -> State:
+    state: State = request.app.ctx.state
+    return state

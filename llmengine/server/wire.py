@@ -1,0 +1,149 @@
+"""What the server answers, field by field as OpenAI's API reference has it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+FinishReason = Literal["stop", "length"]
+
+encode = msgspec.json.Encoder().encode
+
+
+class Error(Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(Struct):
+    error: Error
+
+
+class PromptTokensDetails(Struct):
+    cached_tokens: int
+
+
+class Usage(Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class TopLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Struct):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Struct):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class CompletionLogprobs(Struct):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class Message(Struct, kw_only=True):
+    role: str = "assistant"
+    content: str
+    reasoning_content: str | UnsetType = UNSET
+    refusal: None = None
+
+
+class ChatChoice(Struct):
+    index: int
+    message: Message
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class Delta(Struct):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+
+
+class ChatChunkChoice(Struct):
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class CompletionChoice(Struct):
+    """Of a whole completion and of a chunk alike: only the last chunk has a finish_reason."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Answer(Struct, kw_only=True):
+    """What all the objects below begin with."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class ChatCompletion(Answer, kw_only=True):
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ChatChunk(Answer, kw_only=True):
+    choices: list[ChatChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+
+
+class Completion(Answer, kw_only=True):
+    choices: list[CompletionChoice]
+    usage: Usage | UnsetType | None = UNSET
+
+
+class Model(Struct, kw_only=True):
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "llmengine"
+    description: str
+    context_length: int
+    max_sequence_length: int
+    parameters: int
+    size_bytes: int
+
+
+class ModelList(Struct, kw_only=True):
+    object: str = "list"
+    data: list[Model]
+
+
+class Health(Struct, kw_only=True):
+    status: str
+    version: str
+    model: str
+    uptime_seconds: float
+    total_requests: int
+    running: int
+    waiting: int
+    cache_hit_rate: float
+    memory_usage_mb: float
