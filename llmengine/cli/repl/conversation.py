@@ -75,6 +75,8 @@ class Conversation:
         transcript.write(
             path,
             Transcript(
+                format="llmengine-conversation",
+                version=1,
                 model=self._client.info.name,
                 system=self.system,
                 settings=self.settings,

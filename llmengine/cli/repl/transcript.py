@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from llmengine.errors import InvalidRequest
 
-FORMAT: Literal["llmengine-conversation"] = "llmengine-conversation"
+MAX_BYTES = 64 << 20
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
@@ -23,8 +23,8 @@ class Message(Struct, frozen=True, omit_defaults=True):
 
 
 class Transcript(Struct, frozen=True, kw_only=True):
-    format: Literal["llmengine-conversation"] = FORMAT
-    version: Literal[1] = 1
+    format: Literal["llmengine-conversation"]
+    version: Literal[1]
     model: str = ""
     system: str = ""
     settings: dict[str, Any] = {}  # sampling parameters, where they differ from the configuration
@@ -37,24 +37,22 @@ def write(path: Path, transcript: Transcript) -> None:
 
     Raises InvalidRequest where it cannot be written.
     """
-    path = path.expanduser().resolve()
-    if path.exists():
-        _refuse_foreign(path)
     text = msgspec.json.format(msgspec.json.encode(transcript), indent=2) + b"\n"
     try:
+        path = path.expanduser().resolve()
+        if path.exists():
+            _refuse_foreign(path)
         _replace(path, text)
-    except OSError as error:
-        raise InvalidRequest(f"cannot write {path}: {error.strerror}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _inaccessible("write", path, error) from error
 
 
 def read(path: Path) -> Transcript:
     """The conversation in `path`; raises InvalidRequest that says what is wrong with it."""
-    path = path.expanduser()
+    data = _read(path)
     try:
-        transcript = msgspec.json.decode(path.read_bytes(), type=Transcript)
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        transcript = msgspec.json.decode(data, type=Transcript)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"{path} is not a saved conversation: {error}") from error
     roles = [message.role for message in transcript.messages]
     if roles != ["user", "assistant"] * (len(roles) // 2):
@@ -63,6 +61,22 @@ def read(path: Path) -> Transcript:
             " and the assistant comes last"
         )
     return transcript
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.expanduser().open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _inaccessible("read", path, error) from error
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(f"{path} is not a saved conversation: larger than any")
+    return data
+
+
+def _inaccessible(wish: str, path: Path, error: Exception) -> InvalidRequest:
+    """Not only the system refuses: a name may hold NUL, or name the home of nobody."""
+    return InvalidRequest(f"cannot {wish} {path}: {getattr(error, 'strerror', None) or error}")
 
 
 def _refuse_foreign(path: Path) -> None:
