@@ -20,7 +20,7 @@ from llmengine.errors import EngineOverloaded, ModelNotFound
 from llmengine.settings import Settings
 
 HEAVY = ("llama_cpp", "sanic", "numpy", "prompt_toolkit", "rich", "jinja2", "psutil")
-COMMANDS = ["run", "chat", "serve", "config", "doctor", "completion"]
+COMMANDS = ["run", "chat", "serve", "doctor", "completion", "config"]
 
 
 def llmengine(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
@@ -56,6 +56,18 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[] 0\n"
     assert done.stdout.startswith("Usage: ")
+
+
+def test_help_is_fast() -> None:
+    """Processor time, best of five: what else the machine does is no concern of this test."""
+    seconds = []
+    for _ in range(5):
+        before = os.times()
+        assert llmengine("--help").returncode == 0
+        after = os.times()
+        user = after.children_user - before.children_user
+        seconds.append(user + after.children_system - before.children_system)
+    assert min(seconds) < 0.25
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ import typer
 import typer.completion
 
 from llmengine import __version__, log
-from llmengine.cli import completion
+from llmengine.cli import chat, completion, config, doctor, serve
+from llmengine.cli import run as run_command
 from llmengine.errors import EngineError
 
 RAISE_ERRORS = "LLM_ENGINE_RAISE_ERRORS"
@@ -50,14 +50,13 @@ def llmengine(
         typer.echo(context.get_help())
 
 
-# Each module is named like its command, and the function in it too. They import what is heavy
-# inside their functions, so that `--help` and completion stay fast.
-for _name in ("run", "chat", "serve", "doctor", "completion"):
-    if importlib.util.find_spec(f"llmengine.cli.{_name}"):
-        _module = importlib.import_module(f"llmengine.cli.{_name}")
-        app.command(_name, **getattr(_module, "declaration", {}))(getattr(_module, _name))
-if importlib.util.find_spec("llmengine.cli.config"):
-    app.add_typer(importlib.import_module("llmengine.cli.config").app, name="config")
+# The modules import what is heavy inside their functions, so that `--help` and completion are fast.
+app.command("run", **run_command.declaration)(run_command.run)
+app.command("chat", **chat.declaration)(chat.chat)
+app.command("serve")(serve.serve)
+app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
+app.command("completion")(completion.completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
