@@ -21,7 +21,7 @@ def option(key: str) -> Option:
     if key in OPTIONS:
         return OPTIONS[key]
     near = nearest(key, OPTIONS)
-    hint = f"did you mean {near}?" if near else f"there are {', '.join(OPTIONS)}"
+    hint = f"did you mean {near}?" if near else "`llmengine config options` lists them"
     raise InvalidRequest(f"no such sampling parameter: {key}; {hint}", param=key)
 
 

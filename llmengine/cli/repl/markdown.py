@@ -6,7 +6,9 @@ only the last one, which may still grow, is drawn anew.
 
 from __future__ import annotations
 
+import re
 import time
+from itertools import pairwise
 from typing import ClassVar
 
 from markdown_it import MarkdownIt
@@ -25,11 +27,12 @@ PATIENCE = 0.4  # seconds without an answer before a spinner shows
 _parser = MarkdownIt().enable("strikethrough").enable("table")  # as rich's own
 
 
-def last_block(text: str) -> int:
-    """Where the last top-level block of `text` begins: what stands before it has ended."""
-    starts = [token.map[0] for token in _parser.parse(text) if token.map and token.level == 0]
-    lines = text.split("\n")[: max(starts, default=0)]
-    return sum(len(line) + 1 for line in lines)
+def blocks(text: str) -> list[str]:
+    """`text` cut into its top-level blocks, of which all but the last have ended."""
+    lines = re.split(r"(?<=\n)", text)
+    tokens = [token for token in _parser.parse(text) if token.map and token.level == 0]
+    cuts = [0, *(token.map[0] for token in tokens[1:] if token.map), len(lines)]
+    return ["".join(lines[start:end]) for start, end in pairwise(cuts)]
 
 
 class MarkdownWriter:
@@ -55,7 +58,7 @@ class MarkdownWriter:
 
     def end(self) -> None:
         self._end_reasoning()
-        self._end_content(len(self._content))
+        self._end_content(blocks(self._content))
         self._region.close(self._final)
 
     def _draw(self) -> None:
@@ -65,7 +68,8 @@ class MarkdownWriter:
         if lines:
             self._think(lines)
             self._reasoning = self._reasoning[len(lines) + 1 :]
-        self._end_content(last_block(self._content))
+        *ended, self._content = blocks(self._content)
+        self._end_content(ended)
         self._region.draw(self._final, self._changing())
         self._final = []
         self._drawn = time.monotonic()
@@ -76,11 +80,11 @@ class MarkdownWriter:
             self._think(self._reasoning.rstrip())
         self._reasoning = ""
 
-    def _end_content(self, length: int) -> None:
-        text, self._content = self._content[:length], self._content[length:]
-        if text.strip():
-            self._final.append(Block(_Markdown(text), below=self._begun))
-            self._begun = True
+    def _end_content(self, ended: list[str]) -> None:
+        for text in ended:
+            if text.strip():
+                self._final.append(Block(_Markdown(text), below=self._begun))
+                self._begun = True
 
     def _think(self, text: str) -> None:
         self._final.append(_thought(text))
