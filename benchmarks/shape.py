@@ -1,4 +1,4 @@
-"""A random-weight GGUF of a given shape: as fast as a real model of it, with nothing to download."""
+"""A random-weight GGUF of a given shape: as fast as a real model, with nothing to download."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -153,4 +153,4 @@ def override(defaults: SamplingParams, overrides: Struct, **more: Any) -> Sampli
         for name in SamplingParams.__struct_fields__
         if (value := getattr(overrides, name, UNSET)) is not UNSET and value is not None
     }
-    return cast(SamplingParams, msgspec.structs.replace(defaults, **{**given, **more}))
+    return msgspec.structs.replace(defaults, **{**given, **more})

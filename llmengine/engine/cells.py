@@ -32,7 +32,7 @@ class Cells:
         if count > self.free:
             raise ValueError(f"{count} cells wanted, {self.free} free")
         self.free -= count
-        taken = self._free[self.free : self.free + count].copy()
+        taken: CellIds = self._free[self.free : self.free + count].copy()
         self._references[taken] = 1
         return taken
 

@@ -54,6 +54,7 @@ class Engine:
 
         Raises ModelNotFound, ModelUnavailable, OutOfMemory and ConfigError.
         """
+        sizing.check(config)
         self._config = config
         self._model = Model(locate.find(config.model), config)
         try:

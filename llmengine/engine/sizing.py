@@ -56,6 +56,15 @@ def sequence_length(model: Model, config: Config, cells: int) -> int:
     return wanted
 
 
+def check(config: Config) -> None:
+    """Refuse settings that contradict each other."""
+    if config.performance.deterministic and config.model.flash_attention == "off":
+        raise ConfigError(
+            "performance.deterministic needs flash attention: "
+            'set model.flash_attention to "auto" or "on"'
+        )
+
+
 def threads(config: Config) -> int:
     """Threads to compute with: those asked for, or the cores this process may use."""
     return config.performance.threads or hardware.cores()

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from llmengine.cache.policy import Policy, lru
-from llmengine.engine.cells import Cells
+from llmengine.engine.cells import CellIds, Cells
 from llmengine.engine.pool import Buffer
 from llmengine.engine.sequence import Sequence
 
@@ -232,5 +232,5 @@ def common_prefix(one: array[int], other: array[int]) -> int:
     return first if differs[first] else length
 
 
-def _ids(cells: array[int]) -> np.ndarray:  # type: ignore[type-arg]
+def _ids(cells: array[int]) -> CellIds:
     return np.array(cells, np.int32)

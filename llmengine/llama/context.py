@@ -80,7 +80,8 @@ class Context:
         params.n_ubatch = self._batch.capacity
         params.n_seq_max = self.sequences
         params.n_threads = params.n_threads_batch = threads
-        flash = config.model.flash_attention
+        # Deterministic sums need the path that takes the cells one by one.
+        flash = "on" if self.deterministic else config.model.flash_attention
         params.flash_attn_type = _FLASH_ATTENTION[flash]
         params.type_k = params.type_v = _KV_TYPES[config.model.kv_type][0]
         params.kv_unified = True
@@ -105,7 +106,7 @@ class Context:
 
     def decode(self) -> Status:
         """Compute the batch (`llama_decode`)."""
-        self._abort[0] = 0
+        self._abort[0] = b"\0"
         if not self.deterministic:
             return self._decode()
         self._pad()
@@ -125,7 +126,7 @@ class Context:
 
     def abort(self) -> None:
         """Stop a `decode` that is under way; from any thread."""
-        self._abort[0] = 1
+        self._abort[0] = b"\1"
 
     def logits(self, outputs: int) -> Logits:
         """The logits of the last batch, [outputs, vocabulary]: valid until the next `decode`."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from llmengine.core import TokenLogprob, TopLogprob
 from llmengine.errors import InvalidRequest
@@ -151,7 +152,7 @@ class Sampler:
         return bool(candidates["logit"][0] == 0.0)
 
 
-def _token_array(candidates: np.ndarray) -> llama_cpp.llama_token_data_array:  # type: ignore[type-arg]
+def _token_array(candidates: npt.NDArray[np.void]) -> llama_cpp.llama_token_data_array:
     data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
     return llama_cpp.llama_token_data_array(data, len(candidates), -1, False)
 

@@ -1,0 +1,224 @@
+"""A llama.cpp for the scheduler's tests: it remembers tokens, and its next token follows from all."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llmengine.core import Output, Request
+from llmengine.engine.cells import Cells
+from llmengine.engine.pacer import Pacer
+from llmengine.engine.pool import Pool
+from llmengine.engine.runner import Runner
+from llmengine.engine.scheduler import Scheduler
+from llmengine.engine.sequence import Sequence
+from llmengine.engine.slots import Limits, Slots
+from llmengine.llama.context import Status
+from llmengine.sampling import SamplingParams
+
+VOCABULARY = 509
+END = VOCABULARY - 1
+
+
+def next_token(tokens: Tokens[int]) -> int:
+    """What the fake model says after `tokens`: it depends on every one and on its place."""
+    value = 7
+    for token in tokens:
+        value = (value * 31 + token + 1) % 1_000_003
+    return value % (VOCABULARY - 1)  # never END
+
+
+def answer(prompt: Tokens[int], count: int) -> list[int]:
+    """The completion that a lone, undisturbed sequence gets."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+class FakeModel:
+    end_tokens = frozenset({END})
+    vocabulary = VOCABULARY
+
+    def piece(self, token: int, special: bool = True) -> bytes:
+        return f"{token} ".encode()
+
+
+class GreedySampler:
+    def sample(self, context: object, row: int, logits: np.ndarray) -> int:
+        return int(logits.argmax())
+
+
+@dataclass
+class FakeBatch:
+    rows: int = 0
+    items: list[tuple[int, int, list[int], bool]] = field(default_factory=list)
+
+    def clear(self) -> None:
+        self.rows, self.items = 0, []
+
+    def add(self, sequence: int, position: int, tokens: Tokens[int], output: bool) -> None:
+        self.items.append((sequence, position, list(tokens), output))
+        self.rows += len(tokens)
+
+
+@dataclass
+class FakeContext:
+    """Cells are numbered as llama.cpp fills them; a sequence is a list of (cell, token)."""
+
+    capacity: int
+    can_truncate: bool = True
+    arena: bool = False  # then cells must lie in the order of their tokens
+    seconds_per_row: float = 0.0
+    clock: float = 0.0
+    handle: None = None
+    batch: FakeBatch = field(default_factory=FakeBatch)
+    sequences: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    states: dict[int, list[int]] = field(default_factory=dict)
+    steps: list[list[tuple[int, int, list[int], bool]]] = field(default_factory=list)
+    statuses: list[Status] = field(default_factory=list)  # of the next decodes, then OK
+    copies: int = 0
+
+    def _held(self) -> set[int]:
+        return {cell for held in self.sequences.values() for cell, _ in held}
+
+    def _place(self, sequence: int, tokens: Tokens[int]) -> None:
+        free = sorted(set(range(self.capacity)) - self._held())
+        assert len(free) >= len(tokens), "the scheduler promised more cells than there are"
+        held = self.sequences.setdefault(sequence, [])
+        held.extend(zip(free, tokens, strict=False))
+        if self.arena:
+            cells = [cell for cell, _ in held]
+            assert cells == sorted(cells), "cells out of order"
+
+    def tokens(self, sequence: int) -> list[int]:
+        return [token for _, token in self.sequences.get(sequence, [])]
+
+    def decode(self) -> Status:
+        self.clock += self.seconds_per_row * self.batch.rows
+        status = self.statuses.pop(0) if self.statuses else Status.OK
+        if status is not Status.OK:
+            return status
+        self.steps.append(self.batch.items)
+        rows = []
+        for sequence, position, tokens, output in self.batch.items:
+            assert position == len(self.tokens(sequence)), "a gap or an overlap of positions"
+            self._place(sequence, tokens)
+            if output:
+                row = np.zeros(VOCABULARY, np.float32)
+                row[next_token(self.tokens(sequence))] = 1
+                rows.append(row)
+        self._logits = np.array(rows)
+        return Status.OK
+
+    def logits(self, outputs: int) -> np.ndarray:
+        assert len(self._logits) == outputs
+        return self._logits
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        assert not self.sequences.get(target)
+        assert length <= len(self.sequences[source])
+        self.sequences[target] = self.sequences[source][:length]
+        self.copies += 1
+
+    def remove(self, sequence: int) -> None:
+        assert not self.arena, "an arena has no holes"
+        self.sequences.pop(sequence, None)
+
+    def truncate(self, sequence: int, length: int) -> bool:
+        if not self.can_truncate:
+            return False
+        self.sequences[sequence] = self.sequences.get(sequence, [])[:length]
+        return True
+
+    def clear(self) -> None:
+        self.sequences.clear()
+
+    def usable(self, sequence: int, length: int, wanted: int) -> int:
+        return wanted if wanted == length or self.can_truncate else 0
+
+    def state_size(self, sequence: int) -> int:
+        return 8 * len(self.sequences[sequence]) + 8
+
+    def save(self, sequence: int, buffer: np.ndarray) -> bool:
+        view = buffer.view(np.int64)
+        tokens = self.tokens(sequence)
+        view[0] = len(tokens)
+        view[1 : len(tokens) + 1] = tokens
+        return True
+
+    def load(self, sequence: int, buffer: np.ndarray) -> bool:
+        view = buffer.view(np.int64)
+        self._place(sequence, view[1 : view[0] + 1].tolist())
+        return True
+
+
+class Bench:
+    """A runner over the fakes, and what it put out."""
+
+    def __init__(
+        self,
+        *,
+        cells: int = 8192,
+        limit: int = 16,
+        kept: int = 16,
+        rows: int = 512,
+        pool: int = 1 << 20,
+        max_itl: float = 0.4,
+        arena: bool = False,
+        kept_cells: int = 1 << 30,
+        **context: object,
+    ) -> None:
+        self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
+        pacer = Pacer(max_itl, rows)
+        self.slots = Slots(
+            limit + kept, Cells(cells), self.context, Limits(kept, kept_cells), arena=arena
+        )
+        self.scheduler = Scheduler(
+            self.slots, self.context, Pool(pool), pacer,
+            limit=limit, rows=rows, keep=kept > 0, arena=arena,
+        )  # fmt: skip
+        self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
+        self.outputs: dict[str, list[Output]] = {}
+        self.sink = queue.SimpleQueue().put  # one sink object for all, as a server has
+
+    def add(self, name: str, prompt: Tokens[int], max_tokens: int = 8, **fields: object) -> None:
+        params = SamplingParams(temperature=0, max_tokens=max_tokens, **fields)  # type: ignore[arg-type]
+        request = Request(id=name, prompt=tuple(prompt), params=params)
+        self.scheduler.add(Sequence(request, self.sink, GreedySampler(), max_tokens))  # type: ignore[arg-type]
+        self.outputs[name] = []
+
+    def step(self) -> list[str]:
+        """One step; the names of the requests that it added to."""
+        batches = self.runner.step()
+        names = []
+        for output in batches.get(self.sink, []):
+            self.outputs[output.request_id].append(output)
+            names.append(output.request_id)
+        self.slots.check()
+        assert self.slots.cells.used >= len(self.context._held()) or not self.context.arena
+        if not self.context.arena:
+            assert self.slots.cells.used == len(self.context._held())
+        return names
+
+    def run(self, limit: int = 100_000) -> None:
+        for _ in range(limit):
+            if not self.runner.busy:
+                return
+            self.step()
+        raise AssertionError("the work never ends")
+
+    def text(self, name: str) -> str:
+        return "".join(output.text for output in self.outputs[name])
+
+    def last(self, name: str) -> Output:
+        return self.outputs[name][-1]
+
+
+def text_of(tokens: Tokens[int]) -> str:
+    return "".join(f"{token} " for token in tokens)
+
+

@@ -1,0 +1,242 @@
+"""Continuous batching on a fake llama.cpp: exact counts, exact tokens."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from engine_fakes import Bench, answer, text_of
+
+from llmengine.engine import runner
+from llmengine.llama.context import Status
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    return [random.Random(seed * 1000 + length).randrange(500) for _ in range(length)]
+
+
+def test_one_request_gets_the_models_tokens() -> None:
+    bench = Bench()
+    bench.add("a", prompt(20), max_tokens=5)
+    bench.run()
+    assert bench.text("a") == text_of(answer(prompt(20), 5))
+    last = bench.last("a")
+    assert last.finish_reason == "length"
+    assert last.usage is not None
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (20, 5)
+
+
+def test_a_common_prefix_of_running_requests_is_computed_once() -> None:
+    bench = Bench(limit=16)
+    common = prompt(1200)
+    for index in range(16):
+        bench.add(f"r{index}", common + prompt(20, seed=index + 1))
+    bench.run()
+    assert bench.runner.prefilled_tokens == 1200 + 16 * 20
+    for index in range(16):
+        own = common + prompt(20, seed=index + 1)
+        assert bench.text(f"r{index}") == text_of(answer(own, 8))
+    cached = [bench.last(f"r{index}").usage.cached_tokens for index in range(16)]  # type: ignore[union-attr]
+    assert cached == [0] + [1200] * 15
+
+
+def test_a_follow_up_turn_prefills_only_what_is_new() -> None:
+    bench = Bench()
+    first = prompt(300)
+    bench.add("one", first, max_tokens=10)
+    bench.run()
+    reply = answer(first, 10)
+    before = bench.runner.prefilled_tokens
+    bench.add("two", first + reply + prompt(25, seed=9), max_tokens=3)
+    bench.run()
+    # The last token of the reply was sampled but never computed.
+    assert bench.runner.prefilled_tokens - before == 25 + 1
+    assert bench.context.copies == 0
+    assert bench.text("two") == text_of(answer(first + reply + prompt(25, seed=9), 3))
+
+
+def test_streams_get_a_token_in_every_step_of_a_long_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(rows=512, max_itl=0.4, seconds_per_row=0.006)
+    monkeypatch.setattr(runner.time, "perf_counter", lambda: bench.context.clock)
+    streams = [f"s{index}" for index in range(4)]
+    for index, name in enumerate(streams):
+        bench.add(name, prompt(10, seed=index), max_tokens=400)
+    for _ in range(5):
+        bench.step()
+    bench.add("long", prompt(3000), max_tokens=2)
+    steps = 0
+    while not bench.outputs["long"]:
+        before = bench.context.clock
+        named = bench.step()
+        steps += 1
+        assert set(streams) <= set(named)
+        assert bench.context.clock - before <= 0.4
+    # 0.4 s hold 66 rows; with the margin and whole chunks of 8 that is 48 or 56 prompt tokens.
+    assert 3000 // 56 <= steps <= 3000 // 40
+    bench.run()
+    assert bench.text("long") == text_of(answer(prompt(3000), 2))
+
+
+def test_alone_a_prompt_is_prefilled_in_whole_batches() -> None:
+    bench = Bench(rows=512)
+    bench.add("a", prompt(1100), max_tokens=1)
+    bench.run()
+    assert [len(step[0][2]) for step in bench.context.steps] == [512, 512, 76]
+
+
+def test_at_most_limit_sequences_run() -> None:
+    bench = Bench(limit=3)
+    for index in range(7):
+        bench.add(f"r{index}", prompt(9, seed=index))
+    bench.step()
+    assert (len(bench.scheduler.running), len(bench.scheduler.waiting)) == (3, 4)
+    bench.run()
+    for index in range(7):
+        assert bench.text(f"r{index}") == text_of(answer(prompt(9, seed=index), 8))
+
+
+@pytest.mark.parametrize("pool", [0, 1 << 20], ids=["recompute", "saved"])
+@pytest.mark.parametrize("arena", [False, True], ids=["cells", "arena"])
+def test_preempted_sequences_go_on_where_they_were(arena: bool, pool: int) -> None:
+    bench = Bench(cells=256, limit=8, kept=4, arena=arena, pool=pool)
+    for index in range(8):
+        bench.add(f"r{index}", prompt(20, seed=index), max_tokens=60)
+    bench.run()
+    assert bench.scheduler.preemptions > 0
+    for index in range(8):
+        assert bench.text(f"r{index}") == text_of(answer(prompt(20, seed=index), 60))
+
+
+def test_a_sequence_alone_may_fill_the_whole_cache() -> None:
+    for arena in (False, True):
+        bench = Bench(cells=128, arena=arena)
+        bench.add("first", prompt(50), max_tokens=20)
+        bench.run()
+        bench.add("all", prompt(100, seed=3), max_tokens=28)
+        bench.run()
+        assert bench.text("all") == text_of(answer(prompt(100, seed=3), 28))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("arena", [False, True], ids=["cells", "arena"])
+@pytest.mark.parametrize("truncates", [True, False], ids=["attention", "recurrent"])
+def test_random_work_always_ends_right(seed: int, arena: bool, truncates: bool) -> None:
+    """Shared prefixes, cancels, a small cache, failing decodes: every finished text is exact."""
+    rng = random.Random(seed)
+    bench = Bench(
+        cells=400, limit=6, kept=5, rows=64, arena=arena, can_truncate=truncates, pool=4096
+    )
+    wanted: dict[str, tuple[list[int], int]] = {}
+    commons = [prompt(rng.randrange(30, 120), seed=90 + index) for index in range(3)]
+    for index in range(40):
+        tokens = rng.choice(commons)[: rng.randrange(10, 120)] + prompt(rng.randrange(1, 40), index)
+        count = rng.randrange(1, 60)
+        bench.add(f"r{index}", tokens, max_tokens=count)
+        wanted[f"r{index}"] = (tokens, count)
+        for _ in range(rng.randrange(6)):
+            if rng.random() < 0.1:
+                bench.context.statuses = [rng.choice([Status.ABORTED, Status.NO_ROOM])]
+            bench.step()
+        if rng.random() < 0.15:
+            bench.runner.cancel(f"r{rng.randrange(index + 1)}")
+    bench.run()
+    for name, (tokens, count) in wanted.items():
+        full = text_of(answer(tokens, count))
+        if bench.last(name).finish_reason == "length":
+            assert bench.text(name) == full
+        else:
+            assert bench.last(name).finish_reason == "cancelled"
+            assert full.startswith(bench.text(name))
+    assert bench.runner.finished["length"] + bench.runner.finished["cancelled"] == 40
+
+
+def test_a_failed_batch_ends_its_own_requests_only() -> None:
+    bench = Bench(limit=2)
+    bench.add("a", prompt(10), max_tokens=20)
+    bench.add("b", prompt(10, seed=1), max_tokens=20)
+    bench.add("c", prompt(10, seed=2), max_tokens=20)
+    bench.step()
+    bench.context.statuses = [Status.FAILED]
+    bench.step()
+    for name in ("a", "b"):
+        assert bench.last(name).finish_reason == "error"
+        assert bench.last(name).error is not None
+    bench.run()
+    assert bench.text("c") == text_of(answer(prompt(10, seed=2), 20))
+
+
+def test_an_aborted_prefill_is_computed_again() -> None:
+    bench = Bench(rows=64)
+    bench.add("a", prompt(200), max_tokens=3)
+    bench.step()
+    bench.context.statuses = [Status.ABORTED]
+    bench.run()
+    assert bench.text("a") == text_of(answer(prompt(200), 3))
+
+
+def test_cancel_frees_the_slot_and_tells_what_was_done() -> None:
+    bench = Bench()
+    bench.add("a", prompt(10), max_tokens=100)
+    for _ in range(4):
+        bench.step()
+    bench.runner.cancel("a")
+    bench.step()
+    last = bench.last("a")
+    assert last.finish_reason == "cancelled"
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 4
+    assert not bench.runner.busy
+
+
+def test_an_end_token_stops() -> None:
+    bench = Bench()
+    tokens = prompt(10)
+    bench.runner._model.end_tokens = frozenset({answer(tokens, 3)[2]})  # type: ignore[misc]
+    bench.add("a", tokens, max_tokens=100)
+    bench.run()
+    assert bench.text("a") == text_of(answer(tokens, 2))
+    assert bench.last("a").finish_reason == "stop"
+
+
+def test_a_stop_string_ends_the_text_before_it() -> None:
+    bench = Bench()
+    tokens = prompt(10)
+    made = answer(tokens, 6)
+    stop = f"{made[3]} {made[4]}"
+    bench.add("a", tokens, max_tokens=100, stop=(stop,))
+    bench.run()
+    assert bench.text("a") == text_of(made[:3])
+    assert bench.last("a").stop == stop
+
+
+def test_idle_slots_leave_by_policy_when_there_are_too_many() -> None:
+    bench = Bench(kept=2)
+    for index in range(4):
+        bench.add(f"r{index}", prompt(30, seed=index), max_tokens=2)
+        bench.run()
+    assert len(bench.slots.idle) == 2
+    before = bench.runner.prefilled_tokens
+    bench.add("again", prompt(30, seed=3), max_tokens=1)
+    bench.run()
+    assert bench.runner.prefilled_tokens - before == 1
+    bench.add("gone", prompt(30, seed=0), max_tokens=1)
+    bench.run()
+    assert bench.runner.prefilled_tokens - before == 1 + 30
+
+
+def test_idle_slots_keep_to_their_cells() -> None:
+    bench = Bench(kept_cells=100)
+    for index in range(4):
+        bench.add(f"r{index}", prompt(40, seed=index), max_tokens=2)
+        bench.run()
+    assert bench.slots.cells.used == 2 * 41
+
+
+def test_without_a_cache_nothing_stays() -> None:
+    bench = Bench(kept=0)
+    bench.add("a", prompt(40), max_tokens=2)
+    bench.run()
+    assert bench.slots.cells.used == 0
+    bench.add("b", prompt(40), max_tokens=2)
+    bench.run()
+    assert bench.runner.prefilled_tokens == 80
