@@ -1,5 +1,5 @@
 # Needs only Python 3.10 or newer, a C++ compiler and make; all else goes into .venv.
-PYTHON ?= python3
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11 python3.10
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -55,6 +55,7 @@ clean:
 	@touch $@
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	    { echo 'llmengine needs Python 3.10 or newer: make PYTHON=/path/to/python3'; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@for python in $(PYTHON); do \
+	    $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
+	        2>/dev/null && exec $$python -m venv .venv; done; \
+	    echo 'llmengine needs Python 3.10 to 3.14: make PYTHON=/path/to/python3'; exit 1

@@ -163,14 +163,15 @@ def _metadata(model: Any, key: str) -> str:
 
     buffer = ctypes.create_string_buffer(256)
     llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return log.printable(buffer.value.decode("utf-8", "replace"))
+    text: bytes = buffer.value
+    return log.printable(text.decode("utf-8", "replace"))
 
 
 def _quantization(file_type: str) -> str:
     """`Q4_K_M` for the number of `LLAMA_FTYPE_MOSTLY_Q4_K_M`."""
     import llama_cpp
 
-    names = {
+    names: dict[str, str] = {
         str(value): name.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_")
         for name, value in vars(llama_cpp).items()
         if name.startswith("LLAMA_FTYPE_")

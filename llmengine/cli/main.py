@@ -71,7 +71,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             typer.completion.completion_init()  # type: ignore[attr-defined]  # teach it the shells
         command = typer.main.get_command(app)
         code = command.main(arguments, prog_name="llmengine", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:  # None when the caller closed it
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -99,6 +100,8 @@ def _report(error: Exception) -> int:
         kind = type(error).__name__
         message = f"internal error: {kind}: {error} ({RAISE_ERRORS}=1 shows where)"
         code = 1
+    if sys.stderr is None:
+        return code
     label = "\x1b[31merror:\x1b[0m" if log.colour_allowed(sys.stderr) else "error:"
     for line in message.splitlines():
         print(label, log.printable(line), file=sys.stderr)
