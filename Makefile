@@ -50,9 +50,10 @@ clean:
 	@$(PIP) install --editable .
 	@touch $@
 
-.venv/installed-dev: pyproject.toml .venv/installed
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	@echo 'Installing into .venv; the first time llama.cpp is compiled, which takes minutes.'
 	@$(PIP) install --editable '.[dev]'
-	@touch $@
+	@touch .venv/installed $@
 
 .venv/bin/python:
 	@for python in $(PYTHON); do \

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from llmengine import log
 from llmengine.config import Config, options
 from llmengine.errors import ConfigError
 from llmengine.settings import Settings, load, values
@@ -363,3 +367,41 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_an_empty_file_and_a_device_are_fine() -> None:
     assert load(path=write(b""), environ={}).config == Config()
     assert load(path=Path("/dev/null"), environ={}).config == Config()
+
+
+# What nobody thought of
+
+fuzzed = hypothesis.settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+TOML = st.text("[]{}='\"\\\n.,#0123456789-_:etrufalsnif servportmodlcache", max_size=60)
+
+
+def problems(**arguments: object) -> list[str]:
+    """What is refused, if anything; any other exception fails the test."""
+    try:
+        load(environ={}, **arguments)  # type: ignore[arg-type]
+    except ConfigError as error:
+        return error.message.split("\n")
+    return []
+
+
+@fuzzed
+@given(st.one_of(st.binary(max_size=60), TOML.map(str.encode)))
+@example(b'"server\\nx" = 1')
+@example(b'[server]\n"\\u001b[2J" = 1')
+def test_any_file_is_read_or_refused_in_single_lines(content: bytes) -> None:
+    for line in problems(path=write(content, "given.toml")):
+        assert line.startswith("given.toml:")
+        assert log.printable(line) == line
+
+
+@fuzzed
+@given(st.sampled_from(list(options())), st.text(st.characters(), max_size=40))
+def test_any_text_is_taken_or_refused_in_a_single_line(path: str, text: str) -> None:
+    flag = options()[path].flag
+    for line in problems(flags={path: text}):
+        assert line.startswith(f"--{flag}: {path} must be ")
+        assert log.printable(line) == line

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from llmengine import log
 from llmengine.config import Config, Option, options
 from llmengine.errors import ConfigError
 from llmengine.settings import file, values
@@ -48,7 +49,7 @@ class Unknown(Struct, frozen=True):
     def problem(self) -> str:
         near = nearest(self.name, self.candidates)
         hint = f"; did you mean {near}?" if near else "; `llmengine config options` lists all"
-        name = "" if self.name == self.source else f" {self.name}"
+        name = "" if self.name == self.source else f" {values.shorten(log.printable(self.name))}"
         return f"{self.source}: no such setting{name}{hint}"
 
 

@@ -42,7 +42,7 @@ def check(value: Any, option: Option, *, strict: bool = True) -> Any:
         if _has_broken_text(converted):
             raise ValueError("NUL bytes and invalid UTF-8 are not allowed")
     except ValueError as error:
-        shown = "that value" if option.secret else _shorten(to_toml(value))
+        shown = "that value" if option.secret else shorten(to_toml(value))
         raise ValueError(f"{option.path} must be {describe(option)}, not {shown}") from error
     return converted
 
@@ -148,5 +148,5 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
