@@ -1,4 +1,4 @@
-"""A llama.cpp for the scheduler's tests: it remembers tokens, and its next token follows from all."""
+"""A llama.cpp for the scheduler's tests: its next token follows from all that it remembers."""
 
 from __future__ import annotations
 

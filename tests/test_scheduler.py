@@ -55,7 +55,9 @@ def test_a_follow_up_turn_prefills_only_what_is_new() -> None:
     assert bench.text("two") == text_of(answer(first + reply + prompt(25, seed=9), 3))
 
 
-def test_streams_get_a_token_in_every_step_of_a_long_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_get_a_token_in_every_step_of_a_long_prefill(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = Bench(rows=512, max_itl=0.4, seconds_per_row=0.006)
     monkeypatch.setattr(runner.time, "perf_counter", lambda: bench.context.clock)
     streams = [f"s{index}" for index in range(4)]

@@ -1,0 +1,190 @@
+"""The engine against a bare loop of `llama_decode` and a sampler, paired in one run.
+
+    python -m benchmarks.engine [--shape qwen2.5-0.5b] [--rounds 5] [--tokens 64]
+
+Both sides use one model shape, the same sampler chain and the same threads; each round measures
+both, one after the other, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import msgspec
+
+from benchmarks.shape import SHAPES, write
+from llmengine.config import Config
+from llmengine.core import Request
+from llmengine.engine.engine import Engine
+from llmengine.llama.context import Context
+from llmengine.llama.model import Model
+from llmengine.llama.sampler import Sampler
+from llmengine.sampling import SamplingParams
+
+PROMPT = 32  # tokens
+PARAMS = SamplingParams(temperature=0.8, seed=1, ignore_eos=True)
+
+
+def settings(path: Path, streams: int) -> Config:
+    return msgspec.convert(
+        {
+            "model": {"model_path": str(path), "context_size": 8192},
+            "server": {"max_concurrent_requests": streams},
+            "cache": {"enabled": False},
+        },
+        Config,
+    )
+
+
+class Bare:
+    """The least that generates: a batch, `llama_decode`, `llama_sampler_sample` per sequence."""
+
+    def __init__(self, path: Path, streams: int, threads: int) -> None:
+        config = settings(path, streams)
+        self.model = Model(path, config)
+        self.context = Context(self.model, config, cells=8192, sequences=streams, threads=threads)
+        self.streams = streams
+
+    def run(self, tokens: int) -> float:
+        """Generate `tokens` per stream; seconds of the decoding steps."""
+        context, batch = self.context, self.context.batch
+        context.clear()
+        samplers = [Sampler(self.model, PARAMS, (), 8192) for _ in range(self.streams)]
+        newest = [0] * self.streams
+        for stream in range(self.streams):
+            batch.clear()
+            batch.add(stream, 0, prompt(stream), True)
+            context.decode()
+            newest[stream] = self._sample(samplers[stream], batch.rows - 1)
+        started = time.perf_counter()
+        for step in range(tokens - 1):
+            batch.clear()
+            for stream in range(self.streams):
+                batch.add(stream, PROMPT + step, (newest[stream],), True)
+            context.decode()
+            newest = [self._sample(samplers[stream], stream) for stream in range(self.streams)]
+        return time.perf_counter() - started
+
+    def _sample(self, sampler: Sampler, row: int) -> int:
+        return int(llama_cpp.llama_sampler_sample(sampler._chain, self.context.handle, row))
+
+
+class Ours:
+    def __init__(self, path: Path, streams: int) -> None:
+        self.engine = Engine(settings(path, streams))
+        self.streams = streams
+
+    @property
+    def threads(self) -> int:
+        return self.engine.info().threads
+
+    def run(self, tokens: int) -> float:
+        """Generate `tokens` per stream; seconds from the last first token to the end."""
+        outputs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        arrived: dict[str, list[float]] = {}
+        params = msgspec.structs.replace(PARAMS, max_tokens=tokens, logprobs=None)
+        for stream in range(self.streams):
+            name = f"s{stream}"
+            arrived[name] = []
+            request = Request(id=name, prompt=tuple(prompt(stream)), params=params, special=True)
+            self.engine.submit(request, outputs.put)
+        left = self.streams
+        counted = dict.fromkeys(arrived, 0)
+        while left:
+            batch = outputs.get()
+            now = time.perf_counter()
+            for output in batch:
+                counted[output.request_id] += output.tokens
+                arrived[output.request_id] += [now] * output.tokens
+                left -= output.finish_reason is not None
+        return max(times[-1] for times in arrived.values()) - max(
+            times[0] for times in arrived.values()
+        )
+
+
+def prompt(stream: int) -> list[int]:
+    return [(stream * 37 + place * 11) % 500 for place in range(PROMPT)]
+
+
+def paired(path: Path, streams: int, tokens: int, rounds: int) -> None:
+    ours = Ours(path, streams)
+    bare = Bare(path, streams, ours.threads)
+    ours.run(8), bare.run(8)  # warm up
+    ratios, speeds = [], []
+    for _ in range(rounds):
+        reference = bare.run(tokens)
+        engine = ours.run(tokens)
+        ratios.append(reference / engine)
+        speeds.append(streams * (tokens - 1) / engine)
+    ours.engine.close()
+    bare.context.close()
+    print(
+        f"{streams:>2} streams: {statistics.median(speeds):8.1f} tok/s, "
+        f"{statistics.median(ratios):.3f} of the bare loop "
+        f"(of {rounds} rounds: {min(ratios):.3f} to {max(ratios):.3f})"
+    )
+
+
+def own_time(path: Path, streams: int, tokens: int) -> None:
+    """The engine's time per step of `streams` decoding sequences, outside llama.cpp's functions."""
+    ours = Ours(path, streams)
+    runner, running = ours.engine._runner, ours.engine._scheduler.running
+    inside = 0.0  # seconds of this step in llama.cpp
+    own: list[float] = []
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any) -> Any:
+            nonlocal inside
+            started = time.perf_counter()
+            result = function(*args)
+            inside += time.perf_counter() - started
+            return result
+
+        return wrapper
+
+    def measured(step: Callable[[], Any] = runner.step) -> Any:
+        nonlocal inside
+        inside, full = 0.0, len(running) == streams
+        started = time.perf_counter()
+        result = step()
+        if full and len(running) == streams:
+            own.append(time.perf_counter() - started - inside)
+        return result
+
+    sample = llama_cpp.llama_sampler_sample
+    ours.engine._context.decode = timed(ours.engine._context.decode)  # type: ignore[method-assign]
+    llama_cpp.llama_sampler_sample = timed(sample)
+    runner.step = measured  # type: ignore[method-assign]
+    ours.run(tokens)
+    llama_cpp.llama_sampler_sample = sample
+    ours.engine.close()
+    print(
+        f"{streams} streams: {statistics.median(own) * 1000:.3f} ms of the engine's own time "
+        f"per step outside llama.cpp (of {len(own)} steps)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=64)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "model.gguf", SHAPES[arguments.shape])
+        print(f"{arguments.shape} in Q8_0, random weights")
+        for streams in (1, 8):
+            paired(path, streams, arguments.tokens, arguments.rounds)
+        own_time(path, 16, arguments.tokens)
+
+
+if __name__ == "__main__":
+    main()
