@@ -68,6 +68,25 @@ def test_a_broken_config_file_does_not_break_completion() -> None:
     assert offered("doctor", "-m", "q") == []
 
 
+def test_what_zsh_and_fish_are_told() -> None:
+    """These shells are seldom installed where tests run, so what they evaluate is compared."""
+
+    def told(shell: str, line: str) -> str:
+        environ = {
+            **os.environ,
+            "_LLMENGINE_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": line,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+        command = [sys.executable, "-m", "llmengine"]
+        return subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True).stdout
+
+    assert told("zsh", "llmengine doctor --device c") == (
+        """_arguments '*: :(("cpu"\n"cuda"))'\n"""
+    )
+    assert told("fish", "llmengine doctor --device c") == "cpu\ncuda\n"
+
+
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
 def test_the_bash_script_in_bash(tmp_path: Path) -> None:
     program = tmp_path / "bin" / "llmengine"

@@ -26,7 +26,12 @@ _llmengine() {
     eval "$(_TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" \\
         _LLMENGINE_COMPLETE=complete_zsh llmengine 2>/dev/null)"
 }
-compdef _llmengine llmengine"""
+# Called when zsh loads this file as the completion itself, else sourced.
+if [[ $funcstack[1] == _llmengine ]]; then
+    _llmengine "$@"
+else
+    compdef _llmengine llmengine
+fi"""
 
 _FISH = """\
 function __llmengine
