@@ -247,3 +247,18 @@ def test_what_cannot_be_read_is_one_line(talk, name, message):
     with pytest.raises(InvalidRequest) as caught:
         talk.load(Path(name))
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.model
+def test_a_turn_computes_only_what_is_new():
+    from llmengine.config import Config
+    from llmengine.engine.engine import Engine
+
+    with Engine(Config()) as engine:
+        talk = Conversation(Client(engine), params=SamplingParams(temperature=0))
+        say(talk, "Hi, my name is Ada.")
+        first = talk.answer.usage
+        assert first.cached_tokens == 0
+        say(talk, "What is my name?")
+        # The last token of an answer is sampled, but nothing was computed after it.
+        assert talk.answer.usage.cached_tokens == first.prompt_tokens + first.completion_tokens - 1

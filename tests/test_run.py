@@ -281,6 +281,19 @@ def test_no_escape_codes_in_a_pipe():
     assert "\x1b" not in err
 
 
+def test_a_pipe_gets_utf_8_whatever_the_locale():
+    with process(["run", "hi"], FAKE_ANSWER="Grüße", PYTHONIOENCODING="ascii") as command:
+        out, _ = command.communicate(timeout=10)
+    assert out == "Grüße\n"
+
+
+def test_a_closed_stdout_is_one_line():
+    shell = f"exec {sys.executable} {FAKE} run hi >&-"
+    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: nowhere to answer: stdout is closed\n")
+
+
 def test_only_what_is_needed_is_imported():
     code = (
         "import sys; from fakes import FakeHost; from llmengine.cli import local, main;"
@@ -295,3 +308,12 @@ def test_only_what_is_needed_is_imported():
         text=True,
     )
     assert out == "x\n[]\n", f"after {time.monotonic() - began:.2f} s"
+
+
+@pytest.mark.model
+def test_the_embedded_model_answers():
+    command = [sys.executable, "-m", "llmengine", "run", "-o", "temperature", "0"]
+    done = subprocess.run(command, input="hi\n", capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\n")
+    assert done.stdout.strip()

@@ -43,6 +43,8 @@ def _talk(config: Config, system: str, given: dict[str, str]) -> None:
     from llmengine.cli.repl.terminal import Terminal
 
     values = sampling_values.parse_all(given)
+    if sys.stderr.isatty():
+        print("Loading ...", end="\r", file=sys.stderr, flush=True)  # the next line is longer
     with local.engine_while(config, Terminal) as (host, terminal):
         client = Client(host, config.model.chat_template)
         conversation = Conversation(client, params=config.sampling, system=system)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Mapping
 
@@ -13,7 +14,7 @@ from llmengine.cli.answer import Answer, summary
 from llmengine.cli.client import Client
 from llmengine.cli.writer import PlainWriter
 from llmengine.config import Config
-from llmengine.errors import EngineError
+from llmengine.errors import EngineError, InvalidRequest
 from llmengine.log import colour_allowed
 
 
@@ -43,6 +44,7 @@ class Once:
 
     def answer(self, read: Callable[[], str]) -> None:
         """Answer what `read` gives, which is called while the model loads."""
+        _prepare_stdout()
         with local.engine_while(self._config, read) as (host, prompt):
             client = Client(host, self._config.model.chat_template)
             answer = self._ask(client, prompt)
@@ -75,6 +77,15 @@ class Once:
         if not self._stream:
             writer.show(Delta(answer.content, answer.reasoning))
         writer.end()
+
+
+def _prepare_stdout() -> None:
+    if sys.stdout is None:
+        raise InvalidRequest("nowhere to answer: stdout is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A pipe gets UTF-8 whatever the locale; a terminal shows what it can.
+        encoding = None if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="replace")
 
 
 def _object(answer: Answer, model: str) -> str:

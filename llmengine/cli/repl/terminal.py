@@ -23,8 +23,12 @@ class Terminal:
         self._out = Console(highlight=False)
         self._notes = Console(stderr=True, highlight=False)
         self._editor = Editor(history_path())
+        self._answered = False
 
     def read(self) -> str:
+        if self._answered:
+            self._notes.print()  # an empty line between the turns
+        self._answered = False
         return self._editor.read()
 
     def say(self, text: str) -> None:
@@ -42,7 +46,7 @@ class Terminal:
                 yield writer
             finally:
                 writer.end()
-                self._notes.print()
+                self._answered = True
 
 
 @contextmanager
