@@ -86,6 +86,22 @@ def test_alone_a_prompt_is_prefilled_in_whole_batches() -> None:
     assert [len(step[0][2]) for step in bench.context.steps] == [512, 512, 76]
 
 
+def test_a_short_prompt_does_not_wait_behind_a_long_one() -> None:
+    bench = Bench(rows=64)
+    bench.add("long", prompt(2000), max_tokens=2)
+    bench.step()
+    for index in range(3):
+        bench.add(f"s{index}", prompt(20, seed=index + 1), max_tokens=1)
+    bench.step()
+    # A quarter of the step, 16 rows, is the long one's; two short ones fit into the rest.
+    assert [len(tokens) for _, _, tokens, _ in bench.context.steps[-1]] == [16, 20, 20, 8]
+    bench.step()
+    assert [name for name in ("s0", "s1", "s2") if bench.outputs[name]] == ["s0", "s1", "s2"]
+    assert not bench.outputs["long"]
+    bench.run()
+    assert bench.text("long") == text_of(answer(prompt(2000), 2))
+
+
 def test_at_most_limit_sequences_run() -> None:
     bench = Bench(limit=3)
     for index in range(7):

@@ -94,13 +94,8 @@ class Scheduler:
             return []
         step = [Work(each, 1, True) for each in decoding]
         chunk = min(self._pacer.chunk(len(decoding)), self._rows - len(decoding), free)
-        for sequence in self.running:
-            if chunk <= 0:
-                break
-            if not sequence.decoding:
-                count = min(sequence.pending, chunk)
-                step.append(Work(sequence, count, False))
-                chunk -= count
+        prefilling = [each for each in self.running if not each.decoding]
+        step += [Work(each, count, False) for each, count in _share(prefilling, chunk)]
         return step
 
     def commit(self, step: list[Work]) -> None:
@@ -175,7 +170,7 @@ class Scheduler:
         if self._arena:
             self._compact()
         elif not self.slots.evict(None):
-            self.preempt(self.running[-1])
+            self.preempt(max(self.running, key=lambda each: each.submitted))
 
     def _compaction_helps(self, sequence: Sequence) -> bool:
         """Whether `sequence` would fit beside the running ones in an arena without garbage."""
@@ -218,3 +213,20 @@ class Scheduler:
         if sequence.saved:
             self._pool.give(sequence.saved)
             sequence.saved = None
+
+
+def _share(prefilling: list[Sequence], chunk: int) -> list[tuple[Sequence, int]]:
+    """Divide a chunk: short prompts first, so that none waits behind a long one.
+
+    A quarter is the oldest's, so that a stream of short ones can't hold it up for ever.
+    """
+    if not prefilling or chunk <= 0:
+        return []
+    counts = [0] * len(prefilling)
+    counts[0] = min(prefilling[0].pending, max(chunk // 4, 1))
+    chunk -= counts[0]
+    for index in sorted(range(len(prefilling)), key=lambda each: prefilling[each].pending):
+        more = min(prefilling[index].pending - counts[index], chunk)
+        counts[index] += more
+        chunk -= more
+    return [(each, count) for each, count in zip(prefilling, counts, strict=True) if count]
