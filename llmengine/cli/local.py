@@ -27,10 +27,10 @@ def engine_while(config: Config, work: Callable[[], T]) -> Iterator[tuple[Host, 
         loading = pool.submit(open_engine, config)
         try:
             result = work()
+            host = loading.result()
         except BaseException:
             if loading.exception() is None:
                 loading.result().close()
             raise
-        host = loading.result()
     with closing(host):
         yield host, result
