@@ -62,8 +62,9 @@ class Paper:
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost("Hello")
+def host() -> Iterator[FakeHost]:
+    with FakeHost("Hello") as host:
+        yield host
 
 
 def session(host: FakeHost, *lines: str | BaseException, **more: int) -> tuple[Repl, Paper]:

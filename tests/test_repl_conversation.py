@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from llmengine.sampling import SamplingParams
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost(lambda request: f"answer {len(request.prompt)}\n ")
+def host() -> Iterator[FakeHost]:
+    with FakeHost(lambda request: f"answer {len(request.prompt)}\n ") as host:
+        yield host
 
 
 @pytest.fixture

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from fakes import FakeHost
@@ -19,8 +14,6 @@ from llmengine.cli import local, main
 from llmengine.config import Config
 from llmengine.errors import EngineOverloaded, ErrorInfo, ModelNotFound
 
-FAKE = Path(__file__).parent / "fake_llmengine.py"
-
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
@@ -28,10 +21,10 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    host = FakeHost()
-    monkeypatch.setattr(local, "open_engine", lambda config: host)
-    return host
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHost]:
+    with FakeHost() as host:
+        monkeypatch.setattr(local, "open_engine", lambda config: host)
+        yield host
 
 
 @pytest.fixture
@@ -226,94 +219,3 @@ def test_wrong_parameters_are_refused_before_a_model_is_loaded(run, monkeypatch)
 def test_the_engine_is_closed_when_the_pipe_is_no_text(run, host):
     assert run(stdin=b"\xff")[0] == 2
     assert not host._thread.is_alive()
-
-
-def process(
-    arguments: Sequence[str], *, stdin: str = "", **environment: str
-) -> subprocess.Popen[str]:
-    command = subprocess.Popen(
-        [sys.executable, str(FAKE), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    assert command.stdin is not None
-    command.stdin.write(stdin)
-    command.stdin.close()
-    command.stdin = None
-    return command
-
-
-def test_pieces_come_at_once_through_a_pipe():
-    with process(["run"], stdin="hi", FAKE_ANSWER="ab", FAKE_STEP="1", FAKE_DELAY="3") as command:
-        assert command.stdout.read(1) == "a"
-        assert command.poll() is None
-        command.kill()
-
-
-def test_a_reader_that_leaves_early_ends_it_cleanly():
-    with process(["run"], stdin="hi", FAKE_ANSWER="a\n" * 5000, FAKE_DELAY="0.01") as command:
-        assert command.stdout.readline() == "a\n"
-        command.stdout.close()
-        assert (command.stderr.read(), command.wait(10)) == ("cancelled=1\n", 0)
-
-
-def test_ctrl_c_ends_it_cleanly():
-    with process(
-        ["run", "hi"], FAKE_ANSWER="a" * 5000, FAKE_STEP="1", FAKE_DELAY="0.01"
-    ) as command:
-        assert command.stdout.read(1) == "a"
-        command.send_signal(signal.SIGINT)
-        out, err = command.communicate(timeout=10)
-    assert command.returncode == 130
-    assert set(out) <= {"a"}
-    assert err.split() == ["cancelled=1"]
-
-
-def test_no_escape_codes_in_a_pipe():
-    answer = "Sure.\n</think>\n**bold** and `code`"
-    with process(["run", "hi", "--think", "--stats"], FAKE_ANSWER=answer) as command:
-        out, err = command.communicate(timeout=10)
-    assert out == "**bold** and `code`\n"
-    assert err.startswith("Sure.\n\n")
-    assert "\x1b" not in err
-
-
-def test_a_pipe_gets_utf_8_whatever_the_locale():
-    with process(["run", "hi"], FAKE_ANSWER="Grüße", PYTHONIOENCODING="ascii") as command:
-        out, _ = command.communicate(timeout=10)
-    assert out == "Grüße\n"
-
-
-def test_a_closed_stdout_is_one_line():
-    shell = f"exec {sys.executable} {FAKE} run hi >&-"
-    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: nowhere to answer: stdout is closed\n")
-
-
-def test_only_what_is_needed_is_imported():
-    code = (
-        "import sys; from fakes import FakeHost; from llmengine.cli import local, main;"
-        "host = FakeHost('x'); local.open_engine = lambda config: host; main.run(['run', 'hi']);"
-        "print(sorted({'rich', 'prompt_toolkit', 'sanic', 'numpy', 'llama_cpp'} & {*sys.modules}))"
-    )
-    began = time.monotonic()
-    out = subprocess.check_output(
-        [sys.executable, "-c", code],
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": f"{FAKE.parent.parent}:{FAKE.parent}"},
-        text=True,
-    )
-    assert out == "x\n[]\n", f"after {time.monotonic() - began:.2f} s"
-
-
-@pytest.mark.model
-def test_the_embedded_model_answers():
-    command = [sys.executable, "-m", "llmengine", "run", "-o", "temperature", "0"]
-    done = subprocess.run(command, input="hi\n", capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("\n")
-    assert done.stdout.strip()
