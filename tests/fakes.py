@@ -23,6 +23,7 @@ from llmengine.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     EngineError,
+    EngineOverloaded,
     ErrorInfo,
     ModelUnavailable,
 )
@@ -42,6 +43,7 @@ class FakeHost:
     """Answers every request with `answer`, `step` bytes at a time.
 
     `hold()` keeps requests waiting until `release()`. `refuse` is raised by `submit`,
+    with `limit` it refuses more requests than that at once,
     `failure` ends every request after its first piece. What was asked is kept in `requests`,
     what was cancelled in `cancelled`, and the most that ran at once in `most_running`.
     """
@@ -62,6 +64,7 @@ class FakeHost:
         self.delay = delay
         self.context = context
         self.refuse: EngineError | None = None
+        self.limit: int | None = None
         self.failure: ErrorInfo | None = None
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
@@ -104,6 +107,8 @@ class FakeHost:
         with self._change:
             if self._closing:
                 raise ModelUnavailable("the engine is closing")
+            if self.limit is not None and len(self._running) >= self.limit:
+                raise EngineOverloaded("the queue is full")
             self.requests.append(request)
             text = self.answer if isinstance(self.answer, str) else self.answer(request)
             self._running[request.id] = _Running(request, sink, text, self._info.eos)

@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+from sanic import Sanic
 
 from llmengine.config import Config, LoggingConfig, ServerConfig
 from llmengine.core import Host
 from llmengine.server import run
 from llmengine.server.app import create_app
+
+# Sanic rewrites its own methods when it starts; only in this mode it can do so again.
+Sanic.test_mode = True
 
 
 def config(**server: Any) -> Config:

@@ -33,15 +33,20 @@ def serve(settings: Settings) -> None:
 
     SIGINT and SIGTERM let running requests finish (server.drain_seconds); a second one does not.
     """
-    from llmengine.engine.engine import Engine
+    from contextlib import closing
+
+    from llmengine.cli import local
     from llmengine.server import run
     from llmengine.server.app import create_app
 
     config = settings.config
     # First of all: loading a large model for a port that is taken would waste minutes.
-    with run.bind(config.server.host, config.server.port) as listener, Engine(config) as engine:
-        app = create_app(engine, config)
-        run.run(_serve(app, engine, listener, config))
+    with (
+        run.bind(config.server.host, config.server.port) as listener,
+        closing(local.open_engine(config)) as host,
+    ):
+        app = create_app(host, config)
+        run.run(_serve(app, host, listener, config))
 
 
 async def _serve(app: App, host: Host, listener: socket.socket, config: Config) -> None:

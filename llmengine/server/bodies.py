@@ -121,7 +121,7 @@ class CompletionBody(Body, frozen=True, kw_only=True):
 _decoders: dict[type[Body], msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind) for kind in (ChatBody, CompletionBody)
 }
-_AT = re.compile(r"^(?P<reason>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+_AT = re.compile(r"^(?P<reason>.*) - at (?:`key` in )?`\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
 

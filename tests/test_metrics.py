@@ -1,0 +1,111 @@
+"""What Prometheus reads."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import FakeHost
+from prometheus_client.parser import text_string_to_metric_families
+from serving import config, eventually, serving
+
+from llmengine.config import Config, MetricsConfig
+from llmengine.core import Stats
+from llmengine.metrics import COUNTERS, GAUGES, Metrics
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample, named as in the exposition: `name{label="value"}`."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return found
+
+
+def test_the_engines_counters_are_read_when_asked_for() -> None:
+    stats = Stats(prompt_tokens=10, cached_tokens=4, running=2, preemptions=1, finished={"stop": 3})
+    metrics = Metrics(lambda: stats)
+    found = samples(metrics.exposition()[0].decode())
+    assert found["llmengine_prompt_tokens_total"] == 10
+    assert found["llmengine_cached_tokens_total"] == 4
+    assert found["llmengine_preemptions_total"] == 1
+    assert found["llmengine_running"] == 2
+    assert found["llmengine_cache_hit_rate"] == 0.4
+    assert found['llmengine_finished_total{reason="stop"}'] == 3
+    stats = Stats(prompt_tokens=20)
+    assert samples(metrics.exposition()[0].decode())["llmengine_prompt_tokens_total"] == 20
+
+
+def test_every_name_is_an_attribute_of_the_stats() -> None:
+    assert {*COUNTERS, *GAUGES} - {"cache_hit_rate"} <= set(Stats.__struct_fields__)
+
+
+def test_times_fall_into_buckets() -> None:
+    metrics = Metrics(Stats)
+    metrics.first_token(0.2)
+    metrics.later_tokens(0.3, 3)
+    metrics.queued(0.002)
+    metrics.request("/v1/x", 200, 7)
+    found = samples(metrics.exposition()[0].decode())
+    assert found['llmengine_time_to_first_token_seconds_bucket{le="0.1"}'] == 0
+    assert found['llmengine_time_to_first_token_seconds_bucket{le="0.25"}'] == 1
+    assert found["llmengine_inter_token_latency_seconds_count"] == 3
+    assert found["llmengine_inter_token_latency_seconds_sum"] == pytest.approx(0.3)
+    assert found["llmengine_queue_seconds_count"] == 1
+    assert found['llmengine_http_requests_total{endpoint="/v1/x",status="200"}'] == 1
+    assert found['llmengine_request_seconds_bucket{endpoint="/v1/x",le="10.0"}'] == 1
+
+
+def test_two_engines_in_one_process_do_not_mix() -> None:
+    first, second = Metrics(Stats), Metrics(Stats)
+    first.first_token(1)
+    assert (
+        samples(second.exposition()[0].decode())["llmengine_time_to_first_token_seconds_count"] == 0
+    )
+
+
+def test_the_endpoint() -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    with FakeHost() as host, serving(host) as client:
+        client.post("/v1/chat/completions", json=body)
+        client.post("/v1/chat/completions", json={**body, "stream": True})
+        client.post("/v1/chat/completions", json={})
+        client.get("/secret/path")
+        assert eventually(
+            lambda: (
+                samples(client.get("/metrics").text).get(
+                    'llmengine_http_requests_total{endpoint="/v1/chat/completions",status="200"}'
+                )
+                == 2
+            )
+        )
+        response = client.get("/metrics")
+        assert response.headers["content-type"].startswith("text/plain; version=")
+        found = samples(response.text)
+        counted = "llmengine_http_requests_total"
+        assert found[f'{counted}{{endpoint="/v1/chat/completions",status="400"}}'] == 1
+        assert found[f'{counted}{{endpoint="other",status="404"}}'] == 1
+        assert "secret" not in response.text
+        assert found["llmengine_time_to_first_token_seconds_count"] == 2
+        assert found["llmengine_queue_seconds_count"] == 2
+        # 13 bytes in pieces of 4: the first piece is the first token, the other 9 tokens follow.
+        assert found["llmengine_inter_token_latency_seconds_count"] == 18
+        assert found["llmengine_completion_tokens_total"] == 26
+        assert found['llmengine_finished_total{reason="stop"}'] == 2
+
+        accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        response = client.get("/metrics", headers=accept)
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
+        assert response.text.endswith("# EOF\n")
+
+
+def test_the_endpoint_moves_and_goes() -> None:
+    with FakeHost() as host:
+        moved = Config(metrics=MetricsConfig(endpoint="/prom"), server=config().server)
+        with serving(host, moved) as client:
+            assert client.get("/prom").status_code == 200
+            assert client.get("/metrics").status_code == 404
+    with FakeHost() as host:
+        gone = Config(metrics=MetricsConfig(enabled=False), server=config().server)
+        with serving(host, gone) as client:
+            assert client.get("/metrics").status_code == 404

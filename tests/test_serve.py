@@ -1,0 +1,165 @@
+"""`llmengine serve`, as a process: start, signals, refusals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from llmengine.errors import ConfigError
+from llmengine.server import run
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}]
+from fakes import FakeHost
+from llmengine.cli import local, main
+local.open_engine = lambda config: FakeHost("x" * {length}, delay=0.01)
+main.main(["serve", *sys.argv[1:]])
+"""
+BODY = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+@contextmanager
+def served(*flags: str, length: int = 40) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """The process, its URL, and the lines of its stderr up to the curl example."""
+    code = SCRIPT.format(tests=os.path.dirname(__file__), length=length)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--port", "0", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    try:
+        for line in process.stderr:
+            lines.append(line.rstrip())
+            if line.startswith("try: curl"):
+                break
+        found = re.search(r"http://\S+:\d+", "\n".join(lines))
+        assert found, lines
+        yield process, found[0], lines
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 10) -> tuple[int, str, str]:
+    output, errors = process.communicate(timeout=seconds)
+    return process.returncode, output, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_a_signal(number: signal.Signals) -> None:
+    with served("--name", "mine") as (process, url, lines):
+        assert lines[-2].endswith(f"serves mine at {url}/v1 (Ctrl-C stops)")
+        assert lines[-1] == (
+            f"try: curl {url}/v1/chat/completions "
+            """-d '{"messages": [{"role": "user", "content": "Hello!"}]}'"""
+        )
+        answer = httpx.post(f"{url}/v1/chat/completions", json=BODY).json()
+        assert answer["model"] == "mine"
+        assert answer["choices"][0]["message"]["content"] == "x" * 40
+        process.send_signal(number)
+        code, output, errors = finish(process)
+        assert code == 0
+        assert output == ""
+        assert "Traceback" not in errors
+
+
+def test_the_curl_example_works() -> None:
+    with served("--api-key", "k") as (_, url, lines):
+        content = lines[-1].partition(" -d ")[2].strip("'")
+        assert "-H 'Authorization: Bearer KEY'" in lines[-1]
+        headers = {"Authorization": "Bearer k"}
+        response = httpx.post(f"{url}/v1/chat/completions", content=content, headers=headers)
+        assert response.status_code == 200
+
+
+def test_a_signal_lets_running_answers_finish_and_refuses_new_ones() -> None:
+    with served(length=800) as (process, url, _):
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{url}/v1/chat/completions", json=BODY, timeout=20))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+        thread.join()
+        assert answers[0].json()["choices"][0]["message"]["content"] == "x" * 800
+        assert finish(process)[0] == 0
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with served(length=4000) as (process, url, _):
+
+        def ask() -> None:
+            with pytest.raises(httpx.HTTPError):
+                httpx.post(f"{url}/v1/chat/completions", json=BODY, timeout=20)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert process.poll() is None
+        before = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert finish(process)[0] == 128 + signal.SIGTERM
+        assert time.monotonic() - before < 2
+        thread.join()
+
+
+def test_an_open_door_is_told_loudly() -> None:
+    with served("--host", "0.0.0.0") as (_, _, lines):
+        assert any(line.startswith("warning: whoever reaches http://0.0.0.0:") for line in lines)
+    with served("--host", "0.0.0.0", "--api-key", "k") as (_, _, lines):
+        assert not any("warning" in line for line in lines)
+
+
+def test_a_port_that_is_taken_is_one_line_before_anything_is_loaded() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "llmengine", "serve", "-m", "nothing", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"error: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "--host and --port choose another address\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "no-such-host.invalid", "x" * 300, "192.0.2.1"])
+def test_addresses_that_are_none(host: str) -> None:
+    with pytest.raises(ConfigError, match="cannot listen on"):
+        run.bind(host, 0)
+
+
+def test_ipv6() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    with run.bind("::1", 0) as listener:
+        assert listener.family == socket.AF_INET6

@@ -1,0 +1,190 @@
+"""Many clients at once, and clients that go away."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from fakes import FakeHost
+from serving import config, events, eventually, serving
+
+from llmengine.core import Request
+from llmengine.server import dispatch
+
+BODY = {"messages": [{"role": "user", "content": "hi"}]}
+PATHS = {"/v1/chat/completions": BODY, "/v1/completions": {"prompt": "hi"}}
+
+
+def send(client: httpx.Client, path: str, body: dict[str, Any]) -> socket.socket:
+    """A connection on which this request has been sent."""
+    stream = socket.create_connection((client.base_url.host, client.base_url.port or 80))
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    stream.sendall(head.encode() + content)
+    return stream
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_client_that_goes_away_frees_its_requests(path: str, stream: bool, n: int) -> None:
+    with FakeHost("x" * 4000, delay=0.005) as host, serving(host) as client:
+        connection = send(client, path, {**PATHS[path], "stream": stream, "n": n})
+        assert eventually(lambda: host.running == n)
+        if stream:
+            assert b"data: " in connection.recv(65536)
+        connection.close()
+        assert eventually(lambda: host.running == 0)
+        assert sorted(host.cancelled) == sorted(request.id for request in host.requests)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_while_queued(stream: bool) -> None:
+    with FakeHost() as host, serving(host) as client:
+        host.hold()
+        connection = send(client, "/v1/chat/completions", {**BODY, "stream": stream})
+        assert eventually(lambda: host.running == 1)
+        connection.close()
+        assert eventually(lambda: host.cancelled)
+        host.release()
+        assert client.post("/v1/chat/completions", json=BODY).status_code == 200
+
+
+def test_a_client_with_a_large_body_that_goes_away() -> None:
+    large = {"prompt": "x" * 300_000}
+    with FakeHost("x" * 4000, delay=0.005, context=2**20) as host, serving(host) as client:
+        connection = send(client, "/v1/completions", large)
+        assert eventually(lambda: host.running == 1)
+        connection.close()
+        assert eventually(lambda: host.running == 0)
+        assert len(host.cancelled) == 1
+
+
+def test_what_finished_is_not_cancelled() -> None:
+    with FakeHost() as host, serving(host) as client:
+        for stream in (False, True):
+            body = {**BODY, "stream": stream, "n": 4}
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
+        assert host.cancelled == []
+        assert host.running == 0
+
+
+def test_a_cancelled_request_has_its_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "llmengine")
+    with FakeHost() as host, serving(host) as client:
+        host.hold()
+        connection = send(client, "/v1/chat/completions", BODY)
+        assert eventually(lambda: host.running == 1)
+        connection.close()
+        assert eventually(lambda: "/v1/chat/completions 499" in caplog.text)
+        host.release()
+    levels = {record.levelname for record in caplog.records}
+    assert levels == {"INFO"}, caplog.text
+
+
+def test_thirty_two_streams_at_once() -> None:
+    def script(request: Request) -> str:
+        return bytes(request.prompt[1:]).decode() * 20
+
+    with FakeHost(script, step=3, delay=0.001) as host, serving(host) as client:
+        host.hold()
+
+        def one(number: int) -> str:
+            body = {"prompt": f"<{number}>", "stream": True}
+            response = client.post("/v1/completions", json=body)
+            *chunks, done = events(response.text)
+            assert done == "[DONE]"
+            return "".join(chunk["choices"][0]["text"] for chunk in chunks)
+
+        with ThreadPoolExecutor(32) as pool:
+            answers = [pool.submit(one, number) for number in range(32)]
+            assert eventually(lambda: host.running == 32)
+            host.release()
+            found = [answer.result() for answer in answers]
+        assert found == [f"<{number}>" * 20 for number in range(32)]
+        assert host.most_running == 32
+        longest = len("<31>") * 20
+        # One call per step for all streams together, however many there are.
+        assert host.sink_calls <= longest // 3 + 5
+
+
+def test_pieces_arrive_when_they_are_made() -> None:
+    with FakeHost("abcd" * 20, delay=0.02) as host, serving(host) as client:
+        times = []
+        with client.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as got:
+            for line in got.iter_lines():
+                if line.startswith("data: {"):
+                    times.append(time.monotonic())
+        gaps = [late - early for early, late in pairwise(times)]
+        assert len(times) == 20
+        assert max(gaps) < 0.3
+        assert times[-1] - times[0] > 0.3
+
+
+def test_characters_are_never_cut() -> None:
+    text = "añ😀z" * 30
+    with FakeHost(text, step=1) as host, serving(host) as client:
+        response = client.post("/v1/completions", json={"prompt": "x", "stream": True})
+        *chunks, _ = events(response.text)
+        pieces = [chunk["choices"][0]["text"] for chunk in chunks]
+        assert "".join(pieces) == text
+        assert "�" not in "".join(pieces)
+
+
+def test_a_silent_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "PING_SECONDS", 0.02)
+    with FakeHost() as host, serving(host) as client:
+        host.hold()
+        body = {**BODY, "stream": True}
+        with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            lines = response.iter_lines()
+            for line in lines:
+                if line == ": waiting":
+                    break
+            host.release()
+            rest = list(lines)
+        assert rest[-2:] == ["data: [DONE]", ""]
+
+
+def test_running_requests_finish_when_the_server_stops() -> None:
+    with FakeHost("x" * 400, delay=0.002) as host:
+        answers: list[httpx.Response] = []
+        threads = []
+        with serving(host) as client:
+            url = client.base_url
+
+            def ask(stream: bool) -> None:
+                body = {**BODY, "stream": stream}
+                answers.append(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=10))
+
+            for stream in (False, True):
+                threads.append(threading.Thread(target=ask, args=(stream,)))
+                threads[-1].start()
+            assert eventually(lambda: host.running == 2)
+        for thread in threads:
+            thread.join()
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert sorted("[DONE]" in answer.text for answer in answers) == [False, True]
+        assert host.cancelled == []
+
+
+def test_what_outlasts_the_drain_ends_with_an_error() -> None:
+    settings = config(request_timeout_seconds=60)
+    with FakeHost("x" * 4000, delay=0.01) as host:
+        host.drain = lambda timeout: False  # type: ignore[method-assign]
+        with serving(host, settings) as client:
+            connection = send(client, "/v1/chat/completions", {**BODY, "stream": True})
+            assert eventually(lambda: host.running == 1)
+        found = b""
+        while chunk := connection.recv(65536):
+            found += chunk
+        connection.close()
+        assert b'"code":"model_unavailable"' in found
+        assert b"[DONE]" not in found
