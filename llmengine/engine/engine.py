@@ -28,6 +28,7 @@ from llmengine.errors import (
     InvalidRequest,
     ModelUnavailable,
 )
+from llmengine.grammar import gbnf
 from llmengine.llama.context import Context
 from llmengine.llama.model import Model
 from llmengine.llama.sampler import Sampler
@@ -126,7 +127,7 @@ class Engine:
             self._inbox.put(sequence)
 
     def _check(self, request: Request) -> None:
-        """Refuse a prompt before anything is computed."""
+        """Refuse a prompt or a grammar before anything is computed."""
         length = len(request.prompt)
         if not length:
             raise InvalidRequest("the prompt is empty", param="prompt")
@@ -141,6 +142,8 @@ class Engine:
             raise InvalidRequest(
                 f"the prompt has token ids outside 0..{vocabulary - 1}", param="prompt"
             )
+        if request.params.grammar is not None:
+            gbnf.check(request.params.grammar)
 
     def _admit(self, request_id: str) -> None:
         if not self._accepting:

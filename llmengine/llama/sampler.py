@@ -160,11 +160,7 @@ def _token_array(candidates: npt.NDArray[np.void]) -> llama_cpp.llama_token_data
 def _grammar(model: Model, params: SamplingParams) -> llama_cpp.llama_sampler_p | None:
     if params.grammar is None:
         return None
-    if "\0" in params.grammar:
-        raise InvalidRequest("the grammar has a NUL character", param="grammar")
-    sampler = llama_cpp.llama_sampler_init_grammar(
-        model.vocab, params.grammar.encode("utf-8", "replace"), b"root"
-    )
+    sampler = llama_cpp.llama_sampler_init_grammar(model.vocab, params.grammar.encode(), b"root")
     if not sampler:
         raise InvalidRequest("the grammar is not valid GBNF with a rule `root`", param="grammar")
     return sampler

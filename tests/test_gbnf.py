@@ -1,0 +1,46 @@
+"""Grammars that must not reach llama.cpp's parser, and those that may."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmengine.errors import InvalidRequest
+from llmengine.grammar import gbnf
+
+DEEP = "(" * 101 + '"a"' + ")" * 101
+
+
+@pytest.mark.parametrize(
+    ("grammar", "reason"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ('root ::= "a\0b"', "NUL"),
+        (f"root ::= {DEEP}", "nests deeper than 100"),
+        ('root ::= "a"{5,2}', "{5,2}: the first count is the larger"),
+        ('root ::= "a"{2001}', "{2001}: 2000 times at most"),
+        ('root ::= "a"{1,2001}', "{1,2001}: 2000 times at most"),
+        ('root ::= "a"{2001,}', "{2001,}: 2000 times at most"),
+        ('root ::= "a"{ 1 , ' + "9" * 5000 + "}", "2000 times at most"),
+        ('root ::= "\ud800"', "surrogate"),
+    ],
+)
+def test_refused(grammar: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        gbnf.check(grammar)
+    assert reason in caught.value.message
+    assert caught.value.param == "grammar"
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        'root ::= "a"{2,5} | [0-9]{2000} | ("b" "c"){3,} | "d"{0,4}',
+        'root ::= "' + "(" * 500 + '"  # ' + "(" * 500 + "\n",
+        "root ::= [" + "(" * 500 + "{5,2}]",
+        'root ::= "\\"{5,2}"',
+        "root ::= " + "(" * 100 + '"a"' + ")" * 100,
+    ],
+)
+def test_allowed(grammar: str) -> None:
+    gbnf.check(grammar)
