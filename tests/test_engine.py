@@ -199,6 +199,7 @@ def test_bad_tokens_are_refused(engine: Engine, prompt: tuple[int, ...]) -> None
         ({"grammar": ""}, "grammar"),
         ({"grammar": 'root ::= "a\0b"'}, "grammar"),
         ({"grammar": "root ::= root"}, "grammar"),
+        ({"grammar": "root ::= missing"}, "grammar"),
         ({"grammar": "root ::= " + "(" * 20_000 + '"a"' + ")" * 20_000}, "grammar"),
         ({"grammar": 'root ::= "a"{5,2}'}, "grammar"),
         ({"grammar": "root ::= [a-z]{1,200000}"}, "grammar"),
@@ -409,6 +410,8 @@ def test_settings_that_contradict_are_refused() -> None:
 def test_llama_cpp_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     with Engine(config(context_size=512)) as engine:
         ask(engine, "hi", temperature=0)
+        with pytest.raises(InvalidRequest, match="expecting '\\)'"):
+            ask(engine, "hi", grammar="root ::= (")
     assert capfd.readouterr() == ("", "")
 
 

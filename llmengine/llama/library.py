@@ -5,7 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import os
+import tempfile
+import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp
@@ -64,6 +69,25 @@ def last_error(default: str) -> str:
 
 def forget_errors() -> None:
     _recent.clear()
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def captured_stderr() -> Iterator[list[str]]:
+    """The lines that C code prints past the log; filled in when the block is left."""
+    lines: list[str] = []
+    with _stderr_lock, tempfile.TemporaryFile() as file:
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            lines += file.read().decode("utf-8", "replace").splitlines()
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from llmengine.core import TokenLogprob, TopLogprob
 from llmengine.errors import InvalidRequest
+from llmengine.llama import library
 from llmengine.llama.context import Logits
 from llmengine.llama.model import Model
 from llmengine.sampling import SamplingParams
@@ -160,9 +161,15 @@ def _token_array(candidates: npt.NDArray[np.void]) -> llama_cpp.llama_token_data
 def _grammar(model: Model, params: SamplingParams) -> llama_cpp.llama_sampler_p | None:
     if params.grammar is None:
         return None
-    sampler = llama_cpp.llama_sampler_init_grammar(model.vocab, params.grammar.encode(), b"root")
+    library.forget_errors()
+    with library.captured_stderr() as lines:
+        sampler = llama_cpp.llama_sampler_init_grammar(
+            model.vocab, params.grammar.encode(), b"root"
+        )
     if not sampler:
-        raise InvalidRequest("the grammar is not valid GBNF with a rule `root`", param="grammar")
+        told = lines[0].rpartition("grammar: ")[2] if lines else ""
+        reason = told.strip() or library.last_error("it has no rule `root`")
+        raise InvalidRequest(f"the grammar is not valid GBNF: {reason}", param="grammar")
     return sampler
 
 
