@@ -29,8 +29,8 @@ COUNTERS = {
 GAUGES = {
     "running": "Requests being computed.",
     "waiting": "Requests in the queue.",
-    "slots": "Sequences that the KV cache can hold.",
-    "slots_idle": "Slots that no running request uses.",
+    "slots": "Requests that can run at once.",
+    "slots_idle": "Slots that keep a finished prompt.",
     "cells": "Tokens that the KV cache can hold.",
     "cells_used": "Tokens that the KV cache holds.",
     "cache_hit_rate": "Share of prompt tokens that was reused.",

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeHost
 from serving import config, events, eventually, serving
 
-from llmengine.config import Config, ModelConfig
+from llmengine.config import Config, LoggingConfig, ModelConfig
 from llmengine.errors import EngineOverloaded, ErrorInfo
 from llmengine.sampling import SamplingParams
 
@@ -435,3 +435,13 @@ def test_one_log_line_without_the_prompt(
         assert fields["cached_tokens"] == fields["prompt_tokens"] // 2
         assert 0 <= fields["ttft"] <= fields["seconds"] < 5
         assert "secret" not in str(fields)
+
+
+def test_no_log_line_where_the_config_says_so(
+    host: FakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "llmengine")
+    with serving(host, Config(logging=LoggingConfig(log_requests=False))) as client:
+        for stream in (False, True):
+            assert chat(client, stream=stream).status_code == 200
+    assert caplog.records == []

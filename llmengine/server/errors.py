@@ -61,7 +61,7 @@ def known(request: Request, exception: Exception) -> tuple[EngineError, int]:
     status = exception.status_code or 500
     error = _of_status(request, status, str(exception))
     if error is not None:
-        return error, status
+        return error, error.status
     if status < 500:
         return errors.InvalidRequest(str(exception)), status
     return errors.Internal(str(exception)), 500
