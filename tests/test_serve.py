@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from serving import eventually
 
 from llmengine.errors import ConfigError
 from llmengine.server import run
@@ -60,6 +61,15 @@ def finish(process: subprocess.Popen[str], seconds: float = 10) -> tuple[int, st
     return process.returncode, output, errors
 
 
+def refuses(url: str) -> bool:
+    """Whether no connection is taken any more."""
+    try:
+        httpx.get(f"{url}/health")
+    except httpx.ConnectError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_a_signal(number: signal.Signals) -> None:
     with served("--name", "mine") as (process, url, lines):
@@ -96,11 +106,10 @@ def test_a_signal_lets_running_answers_finish_and_refuses_new_ones() -> None:
 
         thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.5)
+        assert eventually(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/health")
+        assert eventually(lambda: refuses(url))
+        assert answers == []
         thread.join()
         assert answers[0].json()["choices"][0]["message"]["content"] == "x" * 800
         assert finish(process)[0] == 0
@@ -115,9 +124,9 @@ def test_a_second_signal_ends_at_once() -> None:
 
         thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.5)
+        assert eventually(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        assert eventually(lambda: refuses(url))
         assert process.poll() is None
         before = time.monotonic()
         process.send_signal(signal.SIGTERM)
