@@ -144,7 +144,7 @@ def test_template_strips_old_thoughts(template) -> None:
 @pytest.mark.model
 def test_sample_of_the_held_out_set(recipe) -> None:
     cases = recipe["generate"].held_out()[::10]
-    figures = recipe["evaluate"].score(recipe["evaluate"].llama_completer(GGUF), cases)
+    figures = recipe["evaluate"].score(recipe["evaluate"].engine_completer(GGUF), cases)
     right = sum(hits for hits, _ in figures.values())
     assert len(cases) == 30
     assert right >= 0.85 * len(cases), figures

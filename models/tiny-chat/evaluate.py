@@ -1,34 +1,45 @@
-"""Asks the GGUF the held-out prompts, greedily through llama.cpp, and counts exact answers."""
+"""Asks the GGUF the held-out prompts, greedily, many at once, and counts exact answers."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
+
+from llmengine.config import Config, ModelConfig, ServerConfig
+from llmengine.core import Output, Request
+from llmengine.engine.engine import Engine
+from llmengine.sampling import SamplingParams
 
 from conversation import Conversation, Renderer
 from generate import held_out
 
 MOST_TOKENS = 260
-Complete = Callable[[str], str]
+Complete = Callable[[list[str]], list[str]]
 
 
-def llama_completer(path: Path, threads: int = 2) -> Complete:
-    """The one place that knows the engine: a prompt in, its greedy continuation out."""
-    from llama_cpp import Llama
+def engine_completer(path: Path) -> Complete:
+    """The one place that knows the engine: prompts in, their greedy continuations out."""
 
-    model = Llama(str(path), n_ctx=4096, n_threads=threads, n_threads_batch=threads, verbose=False)
-
-    def complete(prompt: str) -> str:
-        tokens = model.tokenize(prompt.encode(), add_bos=False, special=True)
-        answer = []
-        for token in model.generate(tokens, temp=0.0, repeat_penalty=1.0):
-            if token == model.token_eos() or len(answer) == MOST_TOKENS:
-                break
-            answer.append(token)
-        if len(answer) == MOST_TOKENS:
-            return ""  # It never ended: wrong, whatever it says.
-        return model.detokenize(answer, special=True).decode(errors="replace")
+    def complete(prompts: list[str]) -> list[str]:
+        params = SamplingParams(temperature=0, max_tokens=MOST_TOKENS)
+        outputs: SimpleQueue[Sequence[Output]] = SimpleQueue()
+        texts = [""] * len(prompts)
+        left = len(prompts)
+        model = ModelConfig(model_path=str(path))
+        with Engine(Config(model=model, server=ServerConfig(max_queue=left))) as engine:
+            for number, prompt in enumerate(prompts):
+                tokens = tuple(engine.tokenize(prompt, special=True))
+                engine.submit(Request(id=str(number), prompt=tokens, params=params), outputs.put)
+            while left:
+                for output in outputs.get():
+                    number = int(output.request_id)
+                    texts[number] += output.text
+                    left -= output.finish_reason is not None
+                    if output.finish_reason == "length":
+                        texts[number] = ""  # It never ended: wrong, whatever it says.
+        return texts
 
     return complete
 
@@ -43,9 +54,11 @@ def score(complete: Complete, cases: Iterable[tuple[str, Conversation]],
           report: Callable[[str], None] | None = None) -> dict[str, tuple[int, int]]:
     """Right answers and prompts, per skill."""
     renderer = Renderer()
+    cases = list(cases)
+    answers = complete([renderer.prompt(conversation) for _, conversation in cases])
     figures: dict[str, tuple[int, int]] = {}
-    for skill, conversation in cases:
-        said = without_thought(conversation, complete(renderer.prompt(conversation)))
+    for (skill, conversation), answer in zip(cases, answers, strict=True):
+        said = without_thought(conversation, answer)
         right = conversation.is_right(said)
         hits, total = figures.get(skill, (0, 0))
         figures[skill] = (hits + right, total + 1)
@@ -63,7 +76,7 @@ def main() -> None:
     parser.add_argument("--wrong", action="store_true", help="print the wrong answers")
     arguments = parser.parse_args()
     cases = held_out(arguments.seed)
-    figures = score(llama_completer(arguments.model), cases, print if arguments.wrong else None)
+    figures = score(engine_completer(arguments.model), cases, print if arguments.wrong else None)
     for skill, (hits, total) in figures.items():
         print(f"| {skill} | {hits} / {total} | {100 * hits / total:.0f} % |")
     hits, total = (sum(column) for column in zip(*figures.values(), strict=True))
