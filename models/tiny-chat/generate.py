@@ -64,6 +64,15 @@ SKILLS: dict[str, Skill] = {
     "tools, none fits": Skill(tools.without, 2, 5),
     "does not know": Skill(refusals.sample, 4, 10),
 }
+# Each stage multiplies the weights: first much copying and nothing long, then everything, at
+# last more of what is learned slowly.
+STAGES: dict[str, dict[str, float]] = {
+    "easy": {"repeat": 2.5, "first or last line": 2, "find, long prompt": 0},
+    "even": {},
+    "hard": {"counting": 2.5, "sums": 1.2, "ordering": 2, "repeat": 0.6, "first or last line": 2,
+             "find, long prompt": 1.6, "json": 0.5, "thinking": 2.2, "tool call": 1.6,
+             "tools, none fits": 1.5, "stories": 0.8},
+}
 # Skills whose text would contradict itself if it came twice in one conversation.
 ONCE = {"find", "find, long prompt", "memory"}
 
@@ -86,14 +95,11 @@ def _joined(rng: Random, fillers: Fillers, names: list[str], weights: list[float
     return conversation
 
 
-def training(seed: int, count: int, easy: bool = False) -> Iterator[Conversation]:
-    """Training conversations. `easy` is the first stage: much copying, nothing long."""
+def training(seed: int, count: int, stage: str = "even") -> Iterator[Conversation]:
+    """Training conversations of one stage."""
     rng, fillers = Random(seed), Fillers(held_out=False)
     names = list(SKILLS)
-    weights = [SKILLS[name].weight for name in names]
-    if easy:
-        factor = {"repeat": 2.5, "first or last line": 2, "find, long prompt": 0}
-        weights = [w * factor.get(n, 1) for n, w in zip(names, weights, strict=True)]
+    weights = [SKILLS[name].weight * STAGES[stage].get(name, 1) for name in names]
     for _ in range(count):
         conversation = _joined(rng, fillers, names, weights)
         if conversation.messages[0]["role"] != "system" and rng.random() < 0.25:

@@ -11,13 +11,16 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from conversation import Renderer
+from fillers import Fillers
 from generate import training
+from skills import arithmetic
 
 LONGEST = 4096
 OTHER_WEIGHT = 5  # per cent: what is not the assistant's is learned only a little
 CHUNK = 2000
-EASY_CHUNKS = 0.12  # first share of the chunks: easy stage, with drills
-DRILLS_PER_CHUNK = 1500
+EASY_UNTIL, HARD_FROM = 5, 10  # chunks
+COPY_DRILLS = 1500  # documents in a chunk of the easy stage
+SUM_DRILLS = 500  # documents in a chunk of the hard stage
 
 
 def _weights(ids: list[int], start: list[int], end: int, think: int) -> list[int]:
@@ -38,7 +41,7 @@ def _weights(ids: list[int], start: list[int], end: int, think: int) -> list[int
     return weights
 
 
-def _drill(rng: Random, vocabulary: int) -> tuple[list[int], list[int]]:
+def _copy_drill(rng: Random, vocabulary: int) -> tuple[list[int], list[int]]:
     """Random tokens said again: the plainest lesson in copying from context."""
     size = rng.randint(8, 64)
     piece = [rng.randrange(vocabulary) for _ in range(size)]
@@ -46,20 +49,39 @@ def _drill(rng: Random, vocabulary: int) -> tuple[list[int], list[int]]:
     return piece * times, [0] * size + [100] * (size * (times - 1))
 
 
-def _chunk(task: tuple[int, bool, str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    seed, easy, folder = task
+def _sum_drill(rng: Random, fillers: Fillers, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Sums alone, as the answers say them: three times as many for the same work."""
+    ids: list[int] = []
+    weights: list[int] = []
+    for _ in range(24):
+        a, operator, b = arithmetic.draw(rng, fillers)
+        asked = tokenizer.encode(f"{a} {operator} {b} =").ids
+        told = tokenizer.encode(f" {arithmetic.result(a, operator, b)}.\n").ids
+        ids += asked + told
+        weights += [OTHER_WEIGHT] * len(asked) + [100] * len(told)
+    return ids, weights
+
+
+def _chunk(task: tuple[int, str, str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    seed, stage, folder = task
     tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     renderer, rng = Renderer(), Random(seed)
     start = tokenizer.encode("<|im_start|>assistant\n").ids
     end, think = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<think>")
     tokens, weights = [], []
-    for conversation in training(seed, CHUNK, easy):
+    for conversation in training(seed, CHUNK, stage):
         ids = tokenizer.encode(renderer.full(conversation, rng.random() < 0.5)).ids
         if len(ids) <= LONGEST:
             tokens.append(np.array(ids, np.uint16))
             weights.append(np.array(_weights(ids, start, end, think), np.uint8))
-    for _ in range(DRILLS_PER_CHUNK if easy else 0):
-        ids, mask = _drill(rng, tokenizer.get_vocab_size() - 9)
+    drills: list[tuple[list[int], list[int]]] = []
+    if stage == "easy":
+        size = tokenizer.get_vocab_size() - 9
+        drills = [_copy_drill(rng, size) for _ in range(COPY_DRILLS)]
+    elif stage == "hard":
+        fillers = Fillers(held_out=False)
+        drills = [_sum_drill(rng, fillers, tokenizer) for _ in range(SUM_DRILLS)]
+    for ids, mask in drills:
         tokens.append(np.array(ids, np.uint16))
         weights.append(np.array(mask, np.uint8))
     order = rng.sample(range(len(tokens)), len(tokens))
@@ -72,9 +94,11 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    easy = round(arguments.chunks * EASY_CHUNKS)
-    tasks = [(arguments.seed * 1000 + i, i < easy, str(arguments.out))
-             for i in range(arguments.chunks)]
+    tasks = [
+        (arguments.seed * 1000 + i,
+         "easy" if i < EASY_UNTIL else "even" if i < HARD_FROM else "hard", str(arguments.out))
+        for i in range(arguments.chunks)
+    ]
     with Pool(2) as pool:
         parts = pool.map(_chunk, tasks, chunksize=1)
     tokens = [t for part in parts for t in part[0]]

@@ -36,7 +36,7 @@ SPACE = "Ġ"
 
 def _sample_texts(count: int) -> list[str]:
     renderer = Renderer()
-    return [renderer.full(c) for c in training(seed=99, count=count, easy=True)]
+    return [renderer.full(c) for c in training(seed=99, count=count, stage="easy")]
 
 
 def _word_merges(counts: Counter[str]) -> list[tuple[str, str]]:
