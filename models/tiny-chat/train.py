@@ -3,8 +3,8 @@
 Two processes of one thread each compute half of a batch and add up their gradients: that shares
 busy cores far better than two threads which wait for each other at every matrix.
 
-The rate warms up, stays, then falls to zero over the last steps. `--resume` goes on from the
-checkpoint, so a longer stay or an earlier fall needs no new start.
+The rate follows straight lines between the points of `--rate`. `--resume` goes on from the
+checkpoint, so that changing what is ahead needs no new start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ MICRO_TOKENS = 4096
 WORKERS = 2
 POOL = 3000
 MUON_RATE, ADAM_RATE = 0.02, 3e-3
-WARMUP = 60
 
 
 class Batches:
@@ -110,8 +109,10 @@ def add_up(tensors: list[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def rate(step: int, steps: int, decay: int) -> float:
-    return min(1.0, (step + 1) / WARMUP, max(0.0, (steps - step) / decay))
+def parse_rate(text: str) -> tuple[list[int], list[float]]:
+    """`60:1 1600:0` becomes ([0, 60, 1600], [0, 1, 0]): steps, and factors of the rate."""
+    points = [point.split(":") for point in text.split()]
+    return [0] + [int(p[0]) for p in points], [0.0] + [float(p[1]) for p in points]
 
 
 def loss_of(model: torch.nn.Module, ids: Tensor, weights: Tensor) -> Tensor:
@@ -152,8 +153,9 @@ def work(rank: int, arguments: argparse.Namespace) -> None:
     for _ in range(first * WORKERS):
         next(batches)
     mean, clock = None, time.monotonic()
-    for step in range(first, arguments.steps):
-        factor = rate(step, arguments.steps, arguments.decay)
+    points, factors = parse_rate(arguments.rate)
+    for step in range(first, points[-1]):
+        factor = float(np.interp(step, points, factors))
         for optimizer, base in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
             optimizer.param_groups[0]["lr"] = base * factor
         ids, weights = [next(batches) for _ in range(WORKERS)][rank]
@@ -176,7 +178,7 @@ def work(rank: int, arguments: argparse.Namespace) -> None:
         if rank == 0 and step % 20 == 19:
             print(f"step {step + 1} loss {mean:.4f} tokens {seen:,} minutes {seconds / 60:.1f} "
                   f"rate {factor:.2f}", flush=True)
-        if rank == 0 and ((step + 1) % arguments.save_every == 0 or step + 1 == arguments.steps):
+        if rank == 0 and ((step + 1) % arguments.save_every == 0 or step + 1 == points[-1]):
             save(step + 1)
     dist.destroy_process_group()
 
@@ -185,8 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", default="data.npz")
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--decay", type=int, required=True, help="steps of the final fall")
+    parser.add_argument("--rate", required=True, help='points as "step:factor step:factor"')
     parser.add_argument("--save-every", type=int, default=50)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
