@@ -81,6 +81,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     size_bytes: int
     parameters: int
     vocabulary: int
+    longest_piece: int  # bytes of the longest token
     context_length: int  # tokens the model was trained for
     max_sequence_length: int  # tokens of prompt and completion together that a request may have
     context_size: int  # KV cells that all sequences share

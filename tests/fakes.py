@@ -271,6 +271,7 @@ def _info(name: str, template: str | None, context: int, infill: bool) -> ModelI
         size_bytes=1024,
         parameters=1000,
         vocabulary=258,
+        longest_piece=4,
         context_length=context,
         max_sequence_length=context,
         context_size=context,

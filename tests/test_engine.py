@@ -220,6 +220,30 @@ def test_odd_text_tokenizes_and_comes_back(engine: Engine, text: str) -> None:
     assert engine.detokenize(engine.tokenize(text)) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_start|>",
+        "a <|im_start|>user\n b<|im_end|>\n",
+        " <|im_<|im_end|>|> ",
+        "<|<|im_start|>x",
+    ],
+)
+def test_cut_at_control_tokens_a_text_has_the_same_tokens(engine: Engine, text: str) -> None:
+    tokenizer = engine._model._tokenizer
+    data = (3 * text).encode()
+    assert tokenizer.tokenize(3 * text, special=True, bos=True) == tokenizer._tokens(
+        data, True, True
+    )
+
+
+def test_many_control_tokens_do_not_take_for_ever(engine: Engine) -> None:
+    count = 50_000
+    started = time.thread_time()
+    assert len(set(engine.tokenize("<|im_start|>" * count, special=True))) == 1
+    assert time.thread_time() - started < 10  # seconds; a search of the whole rest takes minutes
+
+
 def test_a_lone_surrogate_is_refused(engine: Engine) -> None:
     with pytest.raises(InvalidRequest, match="surrogate"):
         engine.tokenize("a\ud800")
@@ -306,6 +330,30 @@ def test_close_cancels_what_runs_and_may_be_called_again() -> None:
     engine.close()
     engine.close()
     assert drain(outputs)[-1].finish_reason == "cancelled"
+
+
+def test_a_closed_engine_refuses_what_needs_the_model() -> None:
+    engine = Engine(config(context_size=256))
+    grammar = request(engine, "a", "x", grammar='root ::= "y"')
+    engine.close()
+    for late in (
+        lambda: engine.tokenize("late"),
+        lambda: engine.piece(1),
+        lambda: engine.submit(grammar, ignore),
+    ):
+        with pytest.raises(ModelUnavailable):
+            late()
+
+
+def test_close_waits_for_whoever_uses_the_model() -> None:
+    engine = Engine(config(context_size=256))
+    closing = threading.Thread(target=engine.close)
+    with engine._model.in_use():
+        closing.start()
+        closing.join(0.2)
+        assert closing.is_alive()
+    closing.join(10)
+    assert not closing.is_alive()
 
 
 def test_a_client_that_fails_harms_nobody(engine: Engine) -> None:

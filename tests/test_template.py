@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from llmengine.chat import prompt
 from llmengine.chat.template import ChatTemplate
-from llmengine.errors import ConfigError, EngineError, InvalidRequest
+from llmengine.errors import ConfigError, ContextLengthExceeded, EngineError, InvalidRequest
 
 HI = [{"role": "user", "content": "hi"}]
 CALL = {
@@ -276,3 +276,10 @@ def test_the_beginning_of_text_is_never_doubled() -> None:
         assert prompt.of_messages(host, written, HI).tokens == expected
         assert prompt.of_messages(host, bare, HI).tokens == expected
         assert prompt.of_messages(host, written, HI).text == "<s>hi"
+
+
+def test_what_cannot_fit_is_refused_before_it_is_tokenized() -> None:
+    host = FakeHost(context=100)
+    host.tokenize = lambda *_, **__: pytest.fail("it was tokenized")  # type: ignore[method-assign]
+    with pytest.raises(ContextLengthExceeded, match="at least 101"):
+        prompt.of_text(host, "x" * 404)

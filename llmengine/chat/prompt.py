@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from llmengine.chat.template import ChatTemplate, Message
 from llmengine.core import Host
+from llmengine.errors import ContextLengthExceeded
 
 
 class Prompt(Struct, frozen=True):
@@ -40,8 +41,17 @@ def of_messages(
 def of_text(host: Host, text: str) -> Prompt:
     """The prompt for `text`, whose names of control tokens are those tokens.
 
-    Some templates write the beginning-of-text token themselves: it is never doubled.
+    Some templates write the beginning-of-text token themselves: it is never doubled. Raises
+    ContextLengthExceeded where the text cannot fit, before it is tokenized, which takes its time.
     """
-    bos = host.info().bos
+    info = host.info()
+    bos, limit = info.bos, info.max_sequence_length
+    least = len(text) // info.longest_piece
+    if least > limit:
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {limit} tokens, "
+            f"but the prompt has at least {least}: shorten it",
+            param="prompt",
+        )
     written = bool(bos) and text.startswith(bos)
     return Prompt(text, tuple(host.tokenize(text, special=True, bos=not written)))

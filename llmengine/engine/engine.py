@@ -120,7 +120,8 @@ class Engine:
         room = self._max_length - len(request.prompt)
         if request.params.max_tokens:
             room = min(room, request.params.max_tokens)
-        sampler = Sampler(self._model, request.params, request.prompt, self._max_length)
+        with self._model.in_use():
+            sampler = Sampler(self._model, request.params, request.prompt, self._max_length)
         sequence = Sequence(request, sink, sampler, room)
         with self._lock:
             self._admit(request.id)
@@ -249,6 +250,7 @@ class Engine:
             size_bytes=model.size_bytes,
             parameters=model.parameters,
             vocabulary=model.vocabulary,
+            longest_piece=model.longest_piece,
             context_length=model.context_length,
             max_sequence_length=self._max_length,
             context_size=self._context.cells,

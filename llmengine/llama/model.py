@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp
@@ -12,12 +14,13 @@ import llama_cpp
 from llmengine.config import Config
 from llmengine.errors import ConfigError, InvalidRequest, ModelNotFound, ModelUnavailable
 from llmengine.llama import library
+from llmengine.llama.tokenizer import Tokenizer
 
 GGUF_MAGIC = b"GGUF"
 
 
 class Model:
-    """Wraps `llama_model`. Vocabulary calls may come from any thread; `close` from the owner's."""
+    """Wraps `llama_model`. Any thread may call; what needs `handle` or `vocab` is `in_use`."""
 
     def __init__(self, path: Path, config: Config) -> None:
         """Load the model.
@@ -27,6 +30,9 @@ class Model:
         """
         check_file(path)
         library.start()
+        self._idle = threading.Condition()
+        self._users = 0  # calls under way that need the model
+        self._closed = False
         self.path = path
         self.devices = library.choose_devices(config.model.device)
         library.forget_errors()
@@ -69,10 +75,28 @@ class Model:
     def vocab(self) -> llama_cpp.llama_vocab_p:
         return self._vocab
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model from being freed meanwhile; raises ModelUnavailable if it is closed."""
+        with self._idle:
+            if self._closed:
+                raise ModelUnavailable("the model is closed")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._users -= 1
+                self._idle.notify_all()
+
     def close(self) -> None:
-        if self._model:
-            llama_cpp.llama_model_free(self._model)
-            self._model = None
+        """Free the model once nobody uses it. May be called again."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: not self._users)
+            if self._model:
+                llama_cpp.llama_model_free(self._model)
+                self._model = None
 
     # What the file says
 
@@ -165,18 +189,20 @@ class Model:
         With `special`, names of control tokens become those tokens; with `bos`, the start and end
         tokens that the model wants are added. Raises InvalidRequest on lone surrogates.
         """
-        try:
-            data = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"the text has a lone surrogate at character {error.start}: send valid Unicode"
-            ) from None
-        room = len(data) + 2
-        buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, room, bos, special)
-        if count < 0:
-            raise InvalidRequest("the text cannot be tokenized by this model")
-        return list(buffer[:count])
+        with self.in_use():
+            return self._tokenizer.tokenize(text, special=special, bos=bos)
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer(self._vocab)
+
+    @functools.cached_property
+    def longest_piece(self) -> int:
+        """Bytes of the longest token."""
+        size = llama_cpp.llama_token_to_piece
+        with self.in_use():
+            sizes = [-size(self._vocab, each, None, 0, 0, True) for each in range(self.vocabulary)]
+        return int(max(1, *sizes))
 
     def piece(self, token: int, special: bool = True) -> bytes:
         """The bytes of a token; without `special`, control tokens have none."""
@@ -192,7 +218,8 @@ class Model:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            with self.in_use():
+                count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             size = -count
