@@ -3,6 +3,9 @@ PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11 python3.10
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# A .venv that could not be completed, as without Debian's python3-venv, is made anew.
+.DELETE_ON_ERROR:
+
 .PHONY: help chat serve test lint bench completions generated clean
 
 help:
