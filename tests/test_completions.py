@@ -54,6 +54,13 @@ def test_commands_flags_and_values() -> None:
     assert offered("completion", "") == ["bash", "zsh", "fish"]
 
 
+def test_sampling_parameters() -> None:
+    assert offered("run", "-o", "temp") == ["temperature="]
+    assert offered("run", "-o", "temperature", "0.2", "-o", "see") == ["seed="]
+    assert offered("chat", "-o", "temperature=0.2", "--dev") == ["--device"]
+    assert offered("run", "-o", "temperature", "") == []
+
+
 def test_model_names() -> None:
     Path("models").mkdir()
     for name in ("qwen", "quill", "phi"):
@@ -101,6 +108,9 @@ def test_the_bash_script_in_bash(tmp_path: Path) -> None:
         COMP_WORDS=(llmengine doctor --device c) COMP_CWORD=3
         _llmengine llmengine
         printf '%s\\n' "${{COMPREPLY[@]}}"
+        COMP_WORDS=(llmengine doctor --device = v more) COMP_CWORD=4
+        _llmengine llmengine
+        printf '%s\\n' "${{COMPREPLY[@]}}"
         """
     )
     done = subprocess.run(["bash", "-c", session], capture_output=True, text=True, check=True)
@@ -108,4 +118,5 @@ def test_the_bash_script_in_bash(tmp_path: Path) -> None:
         "complete -o default -F _llmengine llmengine",
         "cpu",
         "cuda",
+        "vulkan",
     ]

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import typer
 import typer.core
 
 from llmengine.cli import sampling_values
+from llmengine.errors import InvalidRequest
 
 NAMES = ("-o", "--option")
 
@@ -18,7 +18,8 @@ class PairCommand(typer.core.TyperCommand):
     """A command whose `-o key value` arrives as `key=value`, which may be written as well."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(joined(args)))
+        completing = ctx.resilient_parsing  # the last pair may lack its value, or all of it
+        return super().parse_args(ctx, args if completing else list(joined(args)))
 
 
 def joined(arguments: Sequence[str]) -> Iterator[str]:
@@ -50,5 +51,5 @@ def _pair(key: str, rest: Iterator[str]) -> str:
         return key
     value = next(rest, None)
     if value is None:
-        raise typer.BadParameter(f"-o {key}".strip() + ": write -o key value")
+        raise InvalidRequest(f"-o {key}".strip() + ": write -o key value")
     return f"{key}={value}"
