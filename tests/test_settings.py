@@ -128,7 +128,8 @@ def test_an_empty_variable_counts_as_unset() -> None:
         ("sampling.temperature", "1e-1", 0.1),
         ("sampling.seed", "42", 42),
         ("sampling.stop", "a, b", ("a", "b")),
-        ("sampling.stop", '["a, b", "\\n"]', ("a, b", "\n")),
+        ("sampling.stop", '["a, b", "\\n", "  "]', ("a, b", "\n", "  ")),
+        ("sampling.stop", "", ()),
         ("model.tensor_split", "3,1", (3.0, 1.0)),
         ("model.tensor_split", "[3, 1]", (3.0, 1.0)),
         ("sampling.logit_bias", '{"5": -100}', {5: -100.0}),
@@ -178,7 +179,7 @@ def test_a_wrong_value_names_file_line_and_range() -> None:
         ("enable_cors = 1", "server.enable_cors must be true or false, not 1"),
         ("enable_cors = 'yes'", 'server.enable_cors must be true or false, not "yes"'),
         ("host = 1", "server.host must be a string, not 1"),
-        ('host = "a\\u0000"', 'server.host must be a string, not "a\\u0000"'),
+        ('host = "a\\u0000"', "server.host must be a string without NUL bytes and invalid UTF-8"),
         ("cors_origins = 'x'", 'server.cors_origins must be a list of strings, not "x"'),
         ("cors_origins = [1]", "server.cors_origins must be a list of strings, not [1]"),
     ],
@@ -197,6 +198,7 @@ def test_wrong_types_in_a_file(line: str, problem: str) -> None:
         ("sampling.temperature", "nan", "a number from 0 to 100"),
         ("sampling.seed", "-1", "an integer from 0 to 4294967295"),
         ("cache.enabled", "maybe", "true or false"),
+        ("sampling.stop", " ", "a list of strings of at most 256 characters, 16 at most"),
         ("sampling.stop", '[""]', "a list of strings of at most 256 characters, 16 at most"),
         ("sampling.stop", ",".join("abcdefghijklmnopq"), "a list of strings of at most 256 char"),
         ("model.tensor_split", "3,x", "a list of numbers of at least 0, 16 at most"),
@@ -344,6 +346,11 @@ def test_broken_files(content: bytes, problem: str) -> None:
     path = write(content, "given.toml")
     (line,) = refusal(path=path)
     assert line.startswith(problem)
+
+
+def test_a_byte_order_mark_is_no_fault() -> None:
+    path = write(b"\xef\xbb\xbf[server]\r\nport = 1\r\n", "given.toml")
+    assert load(environ={}, path=path).config.server.port == 1
 
 
 def test_toml_errors_have_line_and_column() -> None:

@@ -53,7 +53,7 @@ def read(path: Path) -> ConfigFile:
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB; this is not a config file")
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")  # Windows editors begin a file with a mark
         return ConfigFile(path, text, tomli.loads(text))
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1

@@ -29,7 +29,7 @@ def parse(text: str, option: Option) -> Any:
     if isinstance(kind, inspect.BoolType):
         value = _BOOLEANS.get(text.strip().lower(), text)
     elif isinstance(kind, inspect.VarTupleType) and not text.lstrip().startswith("["):
-        value = [item.strip() for item in text.split(",") if item.strip()]
+        value = _items(text)
     elif isinstance(kind, (inspect.VarTupleType, inspect.DictType)):
         value = _json(text)
     return check(value, option, strict=False)
@@ -39,11 +39,13 @@ def check(value: Any, option: Option, *, strict: bool = True) -> Any:
     """`value` as the type of `option`; ValueError with what is allowed if it is not that."""
     try:
         converted = msgspec.convert(value, option.type, strict=strict, str_keys=True)
-        if _has_broken_text(converted):
-            raise ValueError("NUL bytes and invalid UTF-8 are not allowed")
     except ValueError as error:
         shown = "that value" if option.secret else shorten(to_toml(value))
         raise ValueError(f"{option.path} must be {describe(option)}, not {shown}") from error
+    if _has_broken_text(converted):
+        raise ValueError(
+            f"{option.path} must be {describe(option)} without NUL bytes and invalid UTF-8"
+        )
     return converted
 
 
@@ -92,6 +94,11 @@ def to_toml(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(to_toml, value)) + "]"
     return "unset" if value is None else str(value)
+
+
+def _items(text: str) -> list[str] | str:
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    return items if items or not text else text  # the check refuses blanks, which need JSON
 
 
 def _json(text: str) -> Any:
