@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmengine.cache.policy import POLICIES
 from llmengine.engine.cells import Cells
 from llmengine.engine.pool import Pool
 from llmengine.engine.slots import common_prefix
@@ -64,13 +62,3 @@ def test_common_prefix(one: list[int], other: list[int]) -> None:
             break
         expected += 1
     assert common_prefix(array("i", one), array("i", other)) == expected
-
-
-@pytest.mark.parametrize(("policy", "leaves"), [("lru", "b"), ("lfu", "c"), ("fifo", "a")])
-def test_policies(policy: str, leaves: str) -> None:
-    entries = [
-        SimpleNamespace(name="a", created=1, last_used=9, uses=5),
-        SimpleNamespace(name="b", created=2, last_used=4, uses=3),
-        SimpleNamespace(name="c", created=3, last_used=7, uses=1),
-    ]
-    assert min(entries, key=POLICIES[policy]).name == leaves

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 from msgspec import Struct
 
-from llmengine.cache.policy import Policy, lru
+from llmengine.cache.policy import LRU, Policy
 from llmengine.engine.cells import CellIds, Cells
 from llmengine.engine.pool import Buffer
 from llmengine.engine.sequence import Sequence
@@ -41,7 +41,7 @@ class Slot:
     def empty(self) -> None:
         self.tokens = array("i")
         self.cells = array("i")
-        self.created = self.last_used = self.uses = 0
+        self.uses = 0
 
     @property
     def idle(self) -> bool:
@@ -80,7 +80,7 @@ class Slots:
         cells: Cells,
         memory: Memory,
         limits: Limits,
-        policy: Policy = lru,
+        policy: Callable[[], Policy[Slot]] = LRU,
         *,
         arena: bool = False,
     ) -> None:
@@ -91,8 +91,7 @@ class Slots:
         self._slots = [Slot(number) for number in range(count)]
         self._memory = memory
         self._limits = limits
-        self._policy = policy
-        self._clock = 0
+        self._policy = policy()
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
@@ -142,10 +141,8 @@ class Slots:
         return self.evict(keep)
 
     def _touch(self, slot: Slot) -> Slot:
-        self._clock += 1
-        slot.created = slot.created or self._clock
-        slot.last_used = self._clock
         slot.uses += 1
+        self._policy.used(slot)
         return slot
 
     def load(self, buffer: Buffer, tokens: array[int]) -> Slot | None:
@@ -189,16 +186,20 @@ class Slots:
 
     def evict(self, keep: Slot | None) -> Slot | None:
         """Empty the idle slot that the policy gives up first, `keep` excepted."""
-        candidates = [slot for slot in self.idle if slot is not keep]
-        if not candidates or self._arena:
+        if self._arena:
             return None
-        victim = min(candidates, key=self._policy)
-        self.evictions += 1
-        self.clear(victim)
+        order = self._policy.victims()
+        victim = next((slot for slot in order if slot.idle and slot is not keep), None)
+        if victim:
+            self.evictions += 1
+            self._policy.removed(victim, evicted=True)
+            self.clear(victim)
         return victim
 
     def clear(self, slot: Slot) -> None:
-        """Empty a slot."""
+        """Empty a slot; one whose owner starts over stays known to the policy."""
+        if slot.owner is None:
+            self._policy.removed(slot)
         if slot.tokens:
             self._memory.remove(slot.id)
             self.cells.give(_ids(slot.cells))
@@ -208,6 +209,7 @@ class Slots:
         """Empty all slots and the memory itself."""
         for slot in self._slots:
             slot.owner = None
+            self._policy.removed(slot)
             slot.empty()
         self._memory.clear()
         self.cells.reset()
