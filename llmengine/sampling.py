@@ -119,6 +119,11 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ) = None
 
     @property
+    def ends_at_eos(self) -> bool:
+        """Whether an end-of-text token ends the answer. At a grammar's end nothing else is left."""
+        return not self.ignore_eos or self.grammar is not None
+
+    @property
     def greedy(self) -> bool:
         """Whether the likeliest token of the untouched logits is the answer."""
         return self.temperature == 0 and not (

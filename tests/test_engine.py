@@ -5,14 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 from real import MODEL, Result, chatml, config, request, run
 
-from llmengine.core import Request
+from llmengine.core import Output, Request
 from llmengine.engine.engine import Engine
 from llmengine.errors import (
     ConfigError,
@@ -114,6 +115,35 @@ def test_a_grammar_is_obeyed(engine: Engine) -> None:
     for seed in range(8):
         text = ask(engine, chatml("Hi"), grammar=grammar, temperature=2.0, seed=seed).text
         assert text == "yes" or (text.startswith("no, ") and text[4:7].strip("abc") == "")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar_ends_the_answer_whatever_ignore_eos_says(
+    engine: Engine, temperature: float
+) -> None:
+    result = ask(
+        engine, chatml("Hi"), grammar='root ::= "yes"', ignore_eos=True, temperature=temperature
+    )
+    assert (result.text, result.reason) == ("yes", "stop")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize(
+    "params", [{"temperature": 0}, {"temperature": 1.0}, {"grammar": 'root ::= "yes"'}]
+)
+def test_logits_that_are_no_numbers_end_the_request(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, value: float, params: dict
+) -> None:
+    def broken(outputs: int) -> np.ndarray:
+        logits = type(engine._context).logits(engine._context, outputs)
+        logits[:] = value
+        return logits
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._context, "logits", broken)
+        result = ask(engine, chatml("Hi"), **params)
+    assert (result.text, result.reason) == ("", "error")
+    assert ask(engine, chatml("Hi"), temperature=0).reason == "stop"
 
 
 def test_a_repeat_penalty_sees_the_prompt(engine: Engine) -> None:
@@ -269,6 +299,28 @@ def drain(outputs: queue.SimpleQueue) -> list:
     return found
 
 
+def test_many_cancels_take_effect_in_one_step(engine: Engine) -> None:
+    calls: list[list[str]] = []
+    names = [f"many-{number}" for number in range(8)]
+    told, done, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def sink(outputs: Sequence[Output]) -> None:
+        calls.append([each.request_id for each in outputs if each.finish_reason == "cancelled"])
+        if sum(map(len, calls)) == len(names):
+            ended.set()
+        told.set()
+        done.wait(20)
+
+    for name in names:
+        engine.submit(request(engine, name, "hi", ignore_eos=True, max_tokens=None), sink)
+    assert told.wait(20)
+    for name in names:
+        engine.cancel(name)
+    done.set()
+    assert ended.wait(20)
+    assert [len(call) for call in calls if call] == [8]
+
+
 def test_cancel_stops_inside_a_long_prefill() -> None:
     options = {"context_size": 4096, "prefill_batch": 4096, "threads": 1}
     with Engine(config(**options)) as engine:  # type: ignore[arg-type]
@@ -354,6 +406,18 @@ def test_close_waits_for_whoever_uses_the_model() -> None:
         assert closing.is_alive()
     closing.join(10)
     assert not closing.is_alive()
+
+
+def test_the_thread_survives_a_step_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(config(context_size=256)) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._scheduler, "commit", None)
+            result = ask(engine, "hi")
+        assert result.reason == "error"
+        assert result.last is not None
+        assert result.last.error is not None
+        assert ask(engine, "hi").reason != "error"
+        engine._slots.check()
 
 
 def test_a_client_that_fails_harms_nobody(engine: Engine) -> None:

@@ -183,6 +183,25 @@ def test_a_failed_batch_ends_its_own_requests_only() -> None:
     assert bench.text("c") == text_of(answer(prompt(10, seed=2), 20))
 
 
+@pytest.mark.parametrize("arena", [False, True])
+def test_after_a_step_that_broke_off_the_books_are_empty_and_right(arena: bool) -> None:
+    bench = Bench(cells=256, limit=4, arena=arena, pool=1 << 16)
+    for name in "abcdef":
+        bench.add(name, prompt(60, seed=ord(name)), max_tokens=100)
+    while not bench.scheduler.preemptions:
+        bench.step()
+    preempted = bench.scheduler.waiting[0]
+    bench.scheduler.running.append(preempted)  # as where an exception leaves them
+    ended = bench.runner.end_all("error")[bench.sink]
+    assert len({output.request_id for output in ended}) == len(ended)
+    assert {output.finish_reason for output in ended} == {"error"}
+    assert not bench.runner.busy
+    assert bench.slots.cells.used == bench.scheduler._pool.used == 0
+    bench.add("after", prompt(60), max_tokens=30)
+    bench.run()
+    assert bench.text("after") == text_of(answer(prompt(60), 30))
+
+
 def test_an_aborted_prefill_is_computed_again() -> None:
     bench = Bench(rows=64)
     bench.add("a", prompt(200), max_tokens=3)

@@ -188,13 +188,14 @@ class Engine:
     # The engine's thread
 
     def _run(self) -> None:
-        while self._receive():
+        while True:
             try:
+                if not self._receive():
+                    break
                 outputs = self._runner.step()
             except Exception:
                 log.exception("a step failed; its requests are ended")
                 outputs = self._runner.end_all("error", Internal("the engine had to start over"))
-                self._slots.reset()
             self._deliver(outputs)
         self._deliver(self._runner.end_all("cancelled"))
 
@@ -207,8 +208,8 @@ class Engine:
                 return False
             if isinstance(message, Cancel):
                 self._runner.cancel(message.request_id)
-                break  # its last output leaves with the next step
-            self._scheduler.add(message)
+            else:
+                self._scheduler.add(message)
         return True
 
     def _take_rest(self) -> None:

@@ -45,3 +45,6 @@ class Pool:
 
     def give(self, region: Region) -> None:
         self._regions = [each for each in self._regions if each is not region]
+
+    def clear(self) -> None:
+        self._regions = []

@@ -37,7 +37,8 @@ class Runner:
 
     @property
     def busy(self) -> bool:
-        return bool(self._scheduler.running or self._scheduler.waiting)
+        """Whether a step has anything to do, be it only to hand out what is left."""
+        return bool(self._scheduler.running or self._scheduler.waiting or self._outputs)
 
     def step(self) -> Outputs:
         """Compute one batch; returns what it added to each request, by sink."""
@@ -125,6 +126,8 @@ class Runner:
                     self.prompt_tokens += sequence.prompt_length
                     self.cached_tokens += sequence.cached_tokens
                 self._append(sequence, token)
+            except EngineError as error:
+                self.fail(sequence, error)
             except Exception:
                 log.exception("request %s failed while sampling", sequence.id)
                 self.fail(sequence, Internal("the next token could not be chosen"))
@@ -135,7 +138,7 @@ class Runner:
         sequence.unreported += 1
         self.completion_tokens += 1
         params = sequence.request.params
-        if token in self._model.end_tokens and not params.ignore_eos:
+        if token in self._model.end_tokens and params.ends_at_eos:
             self._finish(sequence, "stop", sequence.text.flush())
             return
         text = sequence.text.push(self._model.piece(token, sequence.request.special))
@@ -170,8 +173,14 @@ class Runner:
         text: str = "",
         error: EngineError | None = None,
     ) -> None:
-        logprobs = _release(sequence, text, last=True)
         self._scheduler.remove(sequence, keep=reason != "error")
+        self._end(sequence, reason, text, error)
+
+    def _end(
+        self, sequence: Sequence, reason: FinishReason, text: str, error: EngineError | None
+    ) -> None:
+        """Report the end of a sequence that the scheduler has forgotten."""
+        logprobs = _release(sequence, text, last=True)
         self.finished[reason] += 1
         self._emit(
             sequence,
@@ -197,9 +206,10 @@ class Runner:
                 self._finish(sequence, "cancelled", sequence.text.flush())
 
     def end_all(self, reason: FinishReason, error: EngineError | None = None) -> Outputs:
-        """End every request, as when the engine closes."""
-        for sequence in self._scheduler.sequences:
-            self._finish(sequence, reason, error=error)
+        """End every request, as when the engine closes, whatever became of the books."""
+        self.in_step = frozenset()
+        for sequence in self._scheduler.clear():
+            self._end(sequence, reason, "", error)
         outputs, self._outputs = self._outputs, {}
         return outputs
 

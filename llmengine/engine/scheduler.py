@@ -214,6 +214,17 @@ class Scheduler:
             self._pool.give(sequence.saved)
             sequence.saved = None
 
+    def clear(self) -> list[Sequence]:
+        """Take all sequences out and forget every prefix, even if the books are wrong."""
+        found = list(dict.fromkeys(self.sequences))
+        for sequence in found:
+            sequence.slot = sequence.saved = None
+        self.running.clear()
+        self.waiting.clear()
+        self._pool.clear()
+        self.slots.reset()
+        return found
+
 
 def _share(prefilling: list[Sequence], chunk: int) -> list[tuple[Sequence, int]]:
     """Divide a chunk: short prompts first, so that none waits behind a long one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import secrets
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmengine.core import TokenLogprob, TopLogprob
-from llmengine.errors import InvalidRequest
+from llmengine.errors import Internal, InvalidRequest
 from llmengine.llama import library
 from llmengine.llama.context import Logits
 from llmengine.llama.model import Model
@@ -63,7 +64,7 @@ class Sampler:
                     param="logit_bias",
                 )
         biases = dict(params.logit_bias)
-        if params.ignore_eos:
+        if not params.ends_at_eos:
             biases |= dict.fromkeys(self._model.end_tokens, -float("inf"))
         if biases:
             array = (llama_cpp.llama_logit_bias * len(biases))(*biases.items())
@@ -123,7 +124,16 @@ class Sampler:
         self._add(api.llama_sampler_init_dist(seed))
 
     def sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
-        """The next token, from output `row` of the last decode, whose `logits` are given."""
+        """The next token, from output `row` of the last decode, whose `logits` are given.
+
+        Raises Internal where the model computed no numbers or the grammar has no token.
+        """
+        token = self._sample(context, row, logits)
+        if not math.isfinite(logits[token]):
+            raise Internal("the model computed logits that are no numbers")
+        return token
+
+    def _sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
         if self.greedy:
             return int(logits.argmax())
         if self._grammar is None:
@@ -131,6 +141,8 @@ class Sampler:
         token = self._choose(logits, constrained=False)
         if not self._allowed(token):
             token = self._choose(logits, constrained=True)
+            if not self._allowed(token):  # to accept it would end the process
+                raise Internal("the grammar takes none of the model's tokens")
         llama_cpp.llama_sampler_accept(self._grammar, token)
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
