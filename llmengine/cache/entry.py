@@ -1,0 +1,54 @@
+"""What is stored of a prompt beside its state."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from llmengine.cache.prefix_tree import Tokens
+
+# A serialized llama.cpp sequence; whoever stores or gets one must not write into it.
+State = npt.NDArray[np.uint8]
+Tier = Literal["memory", "disk"]
+
+
+class Entry(Struct, kw_only=True, eq=False):
+    """A stored prompt. Times are seconds of its tier's clock."""
+
+    id: str
+    scope: str  # only lookups of the same scope see it
+    tokens: Tokens
+    size: int  # bytes of its state
+    created: float
+    last_used: float
+    expires: float  # infinity: never
+    uses: int = 0
+    pinned: bool = False  # neither evicted nor expired
+    label: str = ""  # what a person calls it
+
+
+class Found(Struct, frozen=True):
+    """An entry that shares its first `length` tokens with a prompt."""
+
+    entry: Entry
+    length: int
+    tier: Tier
+
+
+def entry_id(scope: str, tokens: Tokens) -> str:
+    """24 hex digits that are the same in every tier and process."""
+    digest = blake2b(scope.encode(), digest_size=12)
+    digest.update(b"\0")
+    digest.update(tokens.astype("<i4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def as_tokens(tokens: Sequence[int] | array[int] | Tokens) -> Tokens:
+    """Token ids as int32; an array of that type is viewed, not copied."""
+    return np.asarray(tokens, np.int32)

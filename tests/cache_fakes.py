@@ -1,0 +1,37 @@
+"""Prompts and states for the tests of the prompt cache: each state follows from its tokens."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+
+from llmengine.cache.entry import State
+from llmengine.cache.prefix_tree import Tokens
+
+SYSTEM = np.arange(50, dtype=np.int32)  # what all prompts begin with
+
+
+class Clock:
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tokens_of(number: int, length: int = 80) -> Tokens:
+    """The prompt of that number."""
+    own = np.random.default_rng(number).integers(0, 1000, length - len(SYSTEM), np.int32)
+    return np.concatenate([SYSTEM, own])
+
+
+def state_of(tokens: Tokens, per_token: int = 100) -> State:
+    """The state of a prompt: bytes that only these tokens give, all of them different ones."""
+    seed = crc32(tokens.tobytes())
+    return np.random.default_rng(seed).integers(0, 256, len(tokens) * per_token, np.uint8)
+
+
+def right(tokens: Tokens, state: State) -> bool:
+    """Whether it is the state of these tokens."""
+    return bool(np.array_equal(state, state_of(tokens, len(state) // len(tokens))))
