@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 import sys
 from pathlib import Path
@@ -76,13 +77,14 @@ def test_metal_on_apple_silicon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_build_commands() -> None:
+    """They are for the Python that runs, and for a release that fits."""
+    install = f"{shlex.quote(sys.executable)} -m pip install --force-reinstall --no-cache-dir"
     assert advice.build_command("cuda", "0.3.36") == (
-        'CMAKE_ARGS="-DGGML_CUDA=on" '
-        "pip install --force-reinstall --no-cache-dir llama-cpp-python==0.3.36"
+        f'CMAKE_ARGS="-DGGML_CUDA=on" {install} llama-cpp-python==0.3.36'
     )
-    assert advice.build_command() == (
-        "pip install --force-reinstall --no-cache-dir llama-cpp-python"
-    )
+    command = advice.build_command()
+    assert command.startswith(f"{install} 'llama-cpp-python")
+    assert ">=0.3.36" in command
 
 
 def gguf_vocabulary(path: Path) -> Path:
@@ -185,7 +187,7 @@ def test_without_llama_cpp(
     assert (code, report["llama_cpp"]) == (1, None)
     (problem,) = report["problems"]
     assert problem.startswith("llama.cpp cannot be loaded (import of llama_cpp halted")
-    assert problem.endswith(": pip install --force-reinstall --no-cache-dir llama-cpp-python")
+    assert problem.endswith(f": {advice.build_command()}")
 
 
 def test_a_gpu_without_a_build_for_it(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import shutil
+import sys
 from collections.abc import Set
 from pathlib import Path
 
@@ -39,10 +41,22 @@ _FEATURES = {
 
 
 def build_command(backend: str = "", version: str | None = None) -> str:
-    """The line that builds llama.cpp here, for a GPU backend or for the CPU alone."""
-    package = f"{PACKAGE}=={version}" if version else PACKAGE
-    command = f"pip install --force-reinstall --no-cache-dir {package}"
+    """The line that builds llama.cpp for this Python, for a GPU backend or for the CPU alone."""
+    package = shlex.quote(f"{PACKAGE}=={version}" if version else _requirement())
+    pip = f"{shlex.quote(sys.executable)} -m pip"  # the one on PATH may be another Python's
+    command = f"{pip} install --force-reinstall --no-cache-dir {package}"
     return f'CMAKE_ARGS="{CMAKE[backend]}" {command}' if backend else command
+
+
+def _requirement() -> str:
+    """The releases that fit, like `llama-cpp-python<0.3.37,>=0.3.36`."""
+    from importlib import metadata
+
+    try:
+        required = metadata.requires("llmengine") or []
+    except metadata.PackageNotFoundError:  # a checkout on PYTHONPATH
+        required = []
+    return next((each for each in required if each.startswith(PACKAGE)), PACKAGE)
 
 
 def compiled_features(system_info: str) -> list[str]:
