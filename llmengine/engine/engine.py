@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Sequence as Tokens
@@ -241,6 +242,10 @@ class Engine:
         return self._model.piece(token)
 
     def info(self) -> ModelInfo:
+        return self._info
+
+    @functools.cached_property
+    def _info(self) -> ModelInfo:
         model = self._model
         devices = model.devices
         return ModelInfo(

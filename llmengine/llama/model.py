@@ -79,8 +79,7 @@ class Model:
     def in_use(self) -> Iterator[None]:
         """Keep the model from being freed meanwhile; raises ModelUnavailable if it is closed."""
         with self._idle:
-            if self._closed:
-                raise ModelUnavailable("the model is closed")
+            self._check_open()
             self._users += 1
         try:
             yield
@@ -88,6 +87,10 @@ class Model:
             with self._idle:
                 self._users -= 1
                 self._idle.notify_all()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelUnavailable("the model is closed")
 
     def close(self) -> None:
         """Free the model once nobody uses it. May be called again."""
@@ -104,7 +107,8 @@ class Model:
     def description(self) -> str:
         buffer = ctypes.create_string_buffer(256)
         llama_cpp.llama_model_desc(self._model, buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace")
+        text = buffer.value.decode("utf-8", "replace")
+        return text.replace("?B", rounded(self.parameters))  # of a size llama.cpp has no name for
 
     def metadata(self, key: str) -> str | None:
         """The GGUF value of `key` as text, or None."""
@@ -215,14 +219,12 @@ class Model:
     def _read_piece(self, token: int, special: bool) -> bytes:
         if not 0 <= token < self.vocabulary:
             raise InvalidRequest(f"token {token} is not in the vocabulary of {self.vocabulary}")
-        size = 64
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            with self.in_use():
-                count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
-            if count >= 0:
-                return buffer.raw[:count]
-            size = -count
+        size = self.longest_piece
+        buffer = ctypes.create_string_buffer(size)
+        with self._idle:  # cheaper than `in_use`, and streams come here for every new token
+            self._check_open()
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+        return buffer.raw[:count]
 
     def detokenize(self, tokens: Sequence[int], special: bool = True) -> str:
         return b"".join(self.piece(each, special) for each in tokens).decode("utf-8", "replace")
