@@ -241,3 +241,8 @@ def check_file(path: Path) -> None:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror}") from None
     if magic != GGUF_MAGIC:
         raise ModelUnavailable(f"{path} is not a GGUF file")
+
+
+def rounded(count: int) -> str:
+    """`3.2M`, `1.1B`: a number of parameters as models are named by it."""
+    return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"
