@@ -91,6 +91,16 @@ def test_developer_is_system_where_the_template_knows_none() -> None:
     messages = [{"role": "developer", "content": "be brief"}, *HI]
     assert render(ROLES, messages) == "[system:be brief][user:hi]"
     assert render(ROLES + "{# developer #}", messages) == "[developer:be brief][user:hi]"
+    picky = (
+        "{% set developer = 1 %}{% for m in messages %}{% if m.role in ['system', 'user'] %}"
+        "[{{ m.role }}:{{ m.content }}]{% endif %}{% endfor %}"
+    )
+    assert render(picky, messages) == "[system:be brief][user:hi]"
+
+
+def test_no_tools_are_an_empty_list_where_the_template_loops_over_them() -> None:
+    assert render("{% for t in tools %}{{ t }}{% endfor %}" + ROLES) == "[user:hi]"
+    assert render("{% if tools is not none %}tools{% endif %}" + ROLES) == "[user:hi]"
 
 
 def test_a_system_message_goes_to_the_user_where_the_template_refuses_it() -> None:

@@ -47,6 +47,8 @@ class ChatTemplate:
             self._template = TemplateEnvironment().from_string(source)
             self._wants_parts = self._finds_parts()
             self._knows_system = self._finds_system()
+            self._knows_developer = self._finds_developer()
+            self._no_tools: list[Any] | None = self._finds_no_tools()
             self._wants_objects = self._finds_objects()
         except Exception as error:  # whatever a stranger's template makes the compiler raise
             raise ConfigError(f"the chat template is not valid: {_reason(error)}") from error
@@ -79,7 +81,7 @@ class ChatTemplate:
         variables = {
             **kwargs,
             "messages": self._understood(messages),
-            "tools": list(tools) if tools else None,
+            "tools": list(tools) if tools else self._no_tools,
             "add_generation_prompt": add_generation_prompt,
         }
         BUDGET.set(Budget())
@@ -99,7 +101,7 @@ class ChatTemplate:
 
     def _message(self, message: Message) -> dict[str, Any]:
         found = {name: value for name, value in message.items() if value is not None}
-        if found.get("role") == "developer" and "developer" not in self.source:
+        if found.get("role") == "developer" and not self._knows_developer:
             found["role"] = "system"
         text = _flat(found.get("content"))
         found["content"] = [{"type": "text", "text": text}] if self._wants_parts else text
@@ -112,8 +114,18 @@ class ChatTemplate:
         return not self._shows("user", _PROBE) and self._shows("user", parts)
 
     def _finds_system(self) -> bool:
-        parts = [{"type": "text", "text": _PROBE}]
-        return self._shows("system", parts if self._wants_parts else _PROBE)
+        return self._shows("system", self._content())
+
+    def _finds_developer(self) -> bool:
+        """Whether it knows the role by name: many print whatever role there is."""
+        return "developer" in self.source and self._shows("developer", self._content())
+
+    def _finds_no_tools(self) -> list[Any] | None:
+        """What stands for no tools: some templates loop over them without asking."""
+        content = self._content()
+        if not self._shows("user", content) and self._shows("user", content, tools=[]):
+            return []
+        return None
 
     def _finds_objects(self) -> bool:
         """Whether a call's arguments should be an object, where OpenAI sends its JSON text."""
@@ -123,15 +135,18 @@ class ChatTemplate:
         answer = {"role": "assistant", "content": "", "tool_calls": [call]}
         return f'"{_PROBE}"' in self._probe([asked, answer])
 
-    def _shows(self, role: str, content: Any) -> bool:
-        messages = [{"role": role, "content": content}]
-        if role == "system":
-            messages.append({"role": "user", "content": "probe"})
-        return _PROBE in self._probe(messages)
+    def _content(self) -> Any:
+        return [{"type": "text", "text": _PROBE}] if self._wants_parts else _PROBE
 
-    def _probe(self, messages: list[dict[str, Any]]) -> str:
+    def _shows(self, role: str, content: Any, tools: list[Any] | None = None) -> bool:
+        messages = [{"role": role, "content": content}]
+        if role != "user":
+            messages.append({"role": "user", "content": "probe"})
+        return _PROBE in self._probe(messages, tools)
+
+    def _probe(self, messages: list[dict[str, Any]], tools: list[Any] | None = None) -> str:
         try:
-            return self._rendered({"messages": messages, "tools": None})
+            return self._rendered({"messages": messages, "tools": tools})
         except LimitExceeded:
             raise
         except Exception:  # a refusal is an answer: the template has no use for such messages
