@@ -14,7 +14,7 @@ import pytest
 from fakes import FakeHost
 from serving import config, events, eventually, serving
 
-from llmengine.core import Request
+from llmengine.core import Request, Sink
 from llmengine.server import dispatch
 
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
@@ -43,6 +43,22 @@ def test_a_client_that_goes_away_frees_its_requests(path: str, stream: bool, n: 
                 found += connection.recv(65536)
         assert eventually(lambda: host.running == 0)
         assert sorted(host.cancelled) == sorted(request.id for request in host.requests)
+
+
+def test_others_are_answered_while_many_choices_are_submitted() -> None:
+    class SlowHost(FakeHost):
+        def submit(self, request: Request, sink: Sink) -> None:
+            time.sleep(0.1)
+            super().submit(request, sink)
+
+    with SlowHost() as host, serving(host) as client, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "n": 20})
+        assert eventually(lambda: host.requests)
+        started = time.monotonic()
+        assert client.get("/health").status_code == 200
+        assert time.monotonic() - started < 1
+        assert len(host.requests) < 20
+        assert len(answer.result().json()["choices"]) == 20
 
 
 @pytest.mark.parametrize("stream", [False, True])

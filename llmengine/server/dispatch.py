@@ -28,7 +28,7 @@ class Dispatcher:
                 raise
             # The server has ended: nobody is left to tell.
 
-    def submit(self, requests: Sequence[Request]) -> Job:
+    async def submit(self, requests: Sequence[Request]) -> Job:
         """Queue all of `requests`, or none. Raises what Host.submit does."""
         self._loop = asyncio.get_running_loop()
         job = Job(self, [each.id for each in requests])
@@ -36,6 +36,7 @@ class Dispatcher:
             for request in requests:
                 self._jobs[request.id] = job
                 self._host.submit(request, self)
+                await asyncio.sleep(0)  # many take their time: other handlers have theirs between
         except BaseException:
             job.close()
             raise

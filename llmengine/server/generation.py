@@ -56,7 +56,7 @@ async def answer(
         for at, prompt in enumerate(prompts)
         for choice in range(body.choices)
     ]
-    job = state.dispatcher.submit(requests)
+    job = await state.dispatcher.submit(requests)
     generation = _Generation(state, record_of(request), job, len(requests), body.choices)
     try:
         if body.stream:
