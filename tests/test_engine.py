@@ -512,9 +512,16 @@ def test_a_device_that_the_build_lacks_is_refused(device: str) -> None:
         Engine(config(device=device))
 
 
+def test_slots_that_are_kept_do_not_widen_a_deterministic_step() -> None:
+    with Engine(config(deterministic=True, context_size=512, max_sequences=100)) as engine:
+        assert engine._context.rows == 60
+
+
 def test_settings_that_contradict_are_refused() -> None:
     with pytest.raises(ConfigError, match="flash"):
         Engine(config(deterministic=True, flash_attention="off"))
+    with pytest.raises(ConfigError, match="at most 60"):
+        Engine(config(deterministic=True, max_concurrent_requests=64))
     with pytest.raises(ConfigError, match="context_size"):
         Engine(config(max_sequence_length=4096, context_size=1024))
 

@@ -7,7 +7,7 @@ import logging
 from llmengine import hardware
 from llmengine.config import Config
 from llmengine.errors import ConfigError
-from llmengine.llama.context import kv_value_bytes
+from llmengine.llama.context import DETERMINISTIC_ROWS, kv_value_bytes
 from llmengine.llama.model import Model
 
 log = logging.getLogger("llmengine.engine")
@@ -62,6 +62,11 @@ def check(config: Config) -> None:
         raise ConfigError(
             "performance.deterministic needs flash attention: "
             'set model.flash_attention to "auto" or "on"'
+        )
+    if config.performance.deterministic and config.slots > DETERMINISTIC_ROWS:
+        raise ConfigError(
+            f"performance.deterministic decodes at most {DETERMINISTIC_ROWS} sequences together: "
+            "lower performance.batch_size"
         )
 
 

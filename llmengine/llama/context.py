@@ -61,9 +61,10 @@ class Context:
         self.deterministic = config.performance.deterministic
         self.sequences = sequences + self.deterministic  # the last one pads the batch
         rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
-        self.rows = min(max(rows, sequences), cells)  # of one step
+        self.rows = min(max(rows, config.slots), cells)  # of one step
         self._abort = ctypes.create_string_buffer(2)
-        self._batch = Batch(self.rows + 2 * self.deterministic)
+        # llama.cpp wants room for a row of every sequence, used or not.
+        self._batch = Batch(max(self.rows, sequences) + 2 * self.deterministic)
         library.forget_errors()
         self._context = llama_cpp.llama_init_from_model(model.handle, self._params(config, threads))
         if not self._context:
