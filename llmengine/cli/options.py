@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -70,12 +70,10 @@ def _logging(settings: Settings, quiet: bool) -> LoggingConfig:
 
 def _own(command: Command) -> Iterator[inspect.Parameter]:
     """The parameters that the command declares beside its settings."""
-    hints = get_type_hints(command, include_extras=True)
-    for parameter in inspect.signature(command).parameters.values():
+    # Not get_type_hints: Python 3.10's hides what is annotated when the default is None.
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
         if parameter.name != "settings":
-            yield parameter.replace(
-                kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]
-            )
+            yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 
 def _flags(flags: Mapping[str, Option]) -> Iterator[inspect.Parameter]:
