@@ -100,7 +100,7 @@ def test_ctrl_c_at_the_prompt_shows_a_hint(host):
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(host):
-    host.answer = "a" * 1000
+    host.answer, host.delay = "a" * 1000, 0.002
     before = signal.getsignal(signal.SIGINT)
     _, paper = session(host, "hi", "/clear", "again", press_ctrl_c_after=8)
     assert paper.answers[0].startswith("aaaaaaaa")
@@ -112,7 +112,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(host):
 
 
 def test_a_stopped_answer_stays_in_the_conversation(host):
-    host.answer = "a" * 1000
+    host.answer, host.delay = "a" * 1000, 0.002
     repl, paper = session(host, "hi", press_ctrl_c_after=8)
     assert repl.conversation.messages == [
         Message("user", "hi"),

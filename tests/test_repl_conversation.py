@@ -88,7 +88,7 @@ def test_there_is_nothing_to_take_back_at_first(talk, wish):
 
 
 def test_a_stopped_answer_is_kept_and_marked(talk, host):
-    host.answer = "a" * 1000
+    host.answer, host.delay = "a" * 1000, 0.002
     deltas = talk.ask("hi")
     assert next(deltas).content == "aaaa"
     talk.stop()
@@ -109,7 +109,7 @@ def test_an_answer_stopped_before_its_first_text_leaves_nothing(talk, host):
 
 
 def test_leaving_an_answer_cancels_it(talk, host):
-    host.answer = "a" * 1000
+    host.answer, host.delay = "a" * 1000, 0.002
     deltas = talk.ask("hi")
     next(deltas)
     deltas.close()

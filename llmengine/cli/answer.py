@@ -68,6 +68,7 @@ class Answer:
         except Empty:
             return Delta()
         if self._stopping:
+            self._stopping = False  # once is enough, however much is still on its way
             self._host.cancel(self._request.id)
         return self._take(output) if output else Delta()
 
