@@ -220,5 +220,3 @@ class Bench:
 
 def text_of(tokens: Tokens[int]) -> str:
     return "".join(f"{token} " for token in tokens)
-
-

@@ -116,8 +116,10 @@ def test_template_tools_and_calls(template) -> None:
     text = template.render(
         messages=[
             {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "do "},
-                                         {"type": "text", "text": "f"}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "do "}, {"type": "text", "text": "f"}],
+            },
             {"role": "assistant", "content": None, "tool_calls": calls},
             {"role": "tool", "content": "done"},
         ],
@@ -134,10 +136,12 @@ def test_template_tools_and_calls(template) -> None:
 
 
 def test_template_strips_old_thoughts(template) -> None:
-    text = template.render(messages=[
-        {"role": "user", "content": "1 + 1"},
-        {"role": "assistant", "content": "<think>\nOne and one.\n</think>\n\n1 + 1 = 2."},
-    ])
+    text = template.render(
+        messages=[
+            {"role": "user", "content": "1 + 1"},
+            {"role": "assistant", "content": "<think>\nOne and one.\n</think>\n\n1 + 1 = 2."},
+        ]
+    )
     assert text.endswith("<|im_start|>assistant\n1 + 1 = 2.<|im_end|>\n")
 
 
