@@ -88,6 +88,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     chat_template: str | None
     bos: str
     eos: str
+    sampling: dict[str, float] = {}  # SamplingParams that the file advises, by name
     infill: bool  # whether the vocabulary has fill-in-the-middle tokens
     device: str
     threads: int

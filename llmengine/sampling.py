@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -149,6 +150,17 @@ SamplingOverrides: type[Struct] = msgspec.defstruct(
     kw_only=True,
     frozen=True,
 )
+
+
+def advised(defaults: SamplingParams, advice: Mapping[str, float]) -> SamplingParams:
+    """`defaults`, where values that nobody chose give way to what the model's file advises."""
+    untouched = SamplingParams()
+    changed = {
+        name: value
+        for name, value in advice.items()
+        if getattr(defaults, name) == getattr(untouched, name)
+    }
+    return msgspec.structs.replace(defaults, **changed)
 
 
 def override(defaults: SamplingParams, overrides: Struct, **more: Any) -> SamplingParams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from llmengine.sampling import SamplingOverrides, SamplingParams, override
+from llmengine.sampling import SamplingOverrides, SamplingParams, advised, override
 
 
 def overrides(body: bytes) -> msgspec.Struct:
@@ -42,6 +42,12 @@ def test_what_a_request_sets_wins_and_null_is_not_set() -> None:
 def test_values_out_of_bounds_are_refused(body: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         overrides(body)
+
+
+def test_advice_of_the_model_file_gives_way_to_what_was_chosen() -> None:
+    chosen = SamplingParams(top_k=7)
+    advice = {"temperature": 0.3, "top_k": 20}
+    assert advised(chosen, advice) == SamplingParams(temperature=0.3, top_k=7)
 
 
 def test_greedy_is_plain_argmax_only_when_nothing_touches_the_logits() -> None:

@@ -47,6 +47,6 @@ def _talk(config: Config, system: str, given: dict[str, str]) -> None:
         print("Loading ...", end="\r", file=sys.stderr, flush=True)  # the next line is longer
     with local.engine_while(config, Terminal) as (host, terminal):
         client = Client(host, config.model.chat_template)
-        conversation = Conversation(client, params=config.sampling, system=system)
+        conversation = Conversation(client, params=client.defaults(config.sampling), system=system)
         conversation.settings = values
         Repl(host, conversation, terminal).run()

@@ -12,7 +12,7 @@ from llmengine.chat.prompt import Prompt
 from llmengine.chat.template import ChatTemplate
 from llmengine.cli.answer import Answer
 from llmengine.core import Host, Request
-from llmengine.sampling import SamplingParams
+from llmengine.sampling import SamplingParams, advised
 
 
 class Client:
@@ -22,6 +22,10 @@ class Client:
         self.host = host
         self.info = host.info()
         self._template = ChatTemplate.of(self.info, template_path)
+
+    def defaults(self, settings: SamplingParams) -> SamplingParams:
+        """The parameters of an answer for which nothing else is said."""
+        return advised(settings, self.info.sampling)
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], *, params: SamplingParams, think: bool

@@ -34,7 +34,7 @@ class Once:
         stats: bool = False,
     ) -> None:
         self._config = config
-        self._params = sampling_values.apply(config.sampling, sampling_values.parse_all(given))
+        self._given = sampling_values.parse_all(given)
         self._system = system
         self._json = json
         self._raw = raw
@@ -58,11 +58,12 @@ class Once:
                 print(_dim(summary(answer)), file=sys.stderr)
 
     def _ask(self, client: Client, prompt: str) -> Answer:
+        params = sampling_values.apply(client.defaults(self._config.sampling), self._given)
         if self._raw:
-            return client.complete(prompt, params=self._params)
+            return client.complete(prompt, params=params)
         messages = [{"role": "system", "content": self._system}] if self._system else []
         messages.append({"role": "user", "content": prompt})
-        return client.chat(messages, params=self._params, think=self._think)
+        return client.chat(messages, params=params, think=self._think)
 
     def _write(self, answer: Answer) -> None:
         writer = PlainWriter(sys.stdout, sys.stderr)

@@ -263,6 +263,7 @@ class Engine:
             chat_template=model.chat_template,
             bos=self._name(model.bos),
             eos=self._name(model.eos),
+            sampling=model.sampling,
             infill=model.infill,
             device=", ".join(each.name for each in devices) or "CPU",
             threads=self._threads,

@@ -65,12 +65,12 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     )
     params = parameters.sampling(
         body,
-        state.config.sampling,
+        state.sampling,
         state.info,
         logprobs=_logprobs(body),
         max_tokens=body.max_completion_tokens
         or body.max_tokens
-        or state.config.sampling.max_tokens,
+        or state.sampling.max_tokens,
         **_grammar(body, found.text),
     )
     state.check_tokens(found.tokens, "messages")

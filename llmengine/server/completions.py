@@ -55,7 +55,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
             f"{len(prompts)} prompts with `n` = {body.choices} are more than {MAX_CHOICES} answers",
             param="n" if body.choices > 1 else "prompt",
         )
-    params = parameters.sampling(body, state.config.sampling, state.info)
+    params = parameters.sampling(body, state.sampling, state.info)
     return _Prepared(body, prompts, params, unknown)
 
 

@@ -18,6 +18,7 @@ from llmengine.config import Config
 from llmengine.core import Host
 from llmengine.errors import InvalidRequest, ModelNotFound
 from llmengine.metrics import Metrics
+from llmengine.sampling import advised
 from llmengine.server.dispatch import Dispatcher
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ class State:
         self.host = host
         self.config = config
         self.info = host.info()
+        self.sampling = advised(config.sampling, self.info.sampling)
         self.template = ChatTemplate.of(self.info, config.model.chat_template)
         self.dispatcher = Dispatcher(host)
         self.metrics = Metrics(host.stats)
