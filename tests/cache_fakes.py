@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -27,9 +28,15 @@ def tokens_of(number: int, length: int = 80) -> Tokens:
 
 
 def state_of(tokens: Tokens, per_token: int = 100) -> State:
-    """The state of a prompt: bytes that only these tokens give, all of them different ones."""
-    seed = crc32(tokens.tobytes())
-    return np.random.default_rng(seed).integers(0, 256, len(tokens) * per_token, np.uint8)
+    """The state of a prompt: random bytes that these tokens alone give."""
+    return _random(crc32(tokens.tobytes()), len(tokens) * per_token)
+
+
+@lru_cache(maxsize=200)
+def _random(seed: int, size: int) -> State:
+    state = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+    state.flags.writeable = False
+    return state
 
 
 def right(tokens: Tokens, state: State) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from itertools import islice
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
-from llmengine.cache.entry import Entry
+from llmengine.cache.entry import Entry, entry_id
 from llmengine.cache.policy import Policy
 from llmengine.cache.prefix_tree import PrefixTree, Tokens
-from llmengine.cache.stats import Reason
+from llmengine.cache.stats import Counts, Reason, TierStats
 
 COMPARED = 8  # entries with the same prefix among which the smallest is chosen
 
@@ -38,7 +39,7 @@ class Index:
     def __init__(self, limits: Limits, policy: Policy[Entry]) -> None:
         self.limits = limits
         self.bytes = 0
-        self.evictions: dict[Reason, int] = {}
+        self.counts = Counts()
         self._policy = policy
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # the least recently used first
         self._trees: dict[str, PrefixTree[Entry]] = {}  # by scope
@@ -52,10 +53,6 @@ class Index:
 
     def __contains__(self, id: str) -> bool:
         return id in self._entries
-
-    @property
-    def pinned(self) -> int:
-        return len(self._pinned)
 
     def get(self, id: str) -> Entry | None:
         return self._entries.get(id)
@@ -85,6 +82,23 @@ class Index:
     def _tree(self, scope: str) -> PrefixTree[Entry]:
         return self._trees.get(scope) or PrefixTree()
 
+    def new(
+        self, scope: str, tokens: Tokens, size: int, now: float, *, pinned: bool, label: str
+    ) -> Entry:
+        """An entry that is not booked yet."""
+        return Entry(
+            id=entry_id(scope, tokens),
+            scope=scope,
+            tokens=tokens,
+            size=size,
+            created=now,
+            last_used=now,
+            expires=self.limits.expiry(now),
+            uses=1,
+            pinned=pinned,
+            label=label,
+        )
+
     def add(self, entry: Entry) -> None:
         """Book an entry that is not there yet; the caller has made room."""
         self._trees.setdefault(entry.scope, PrefixTree()).insert(entry.tokens, entry)
@@ -93,6 +107,14 @@ class Index:
         self._policy.used(entry)
         if entry.pinned:
             self._pinned[entry.id] = entry
+
+    def restore(self, entries: list[Entry]) -> None:
+        """Book entries of an earlier time, in the order in which they were used then."""
+        for entry in sorted(entries, key=lambda entry: entry.created):
+            self.add(entry)
+        for entry in sorted(entries, key=lambda entry: entry.last_used):
+            self._entries.move_to_end(entry.id)
+            self._policy.used(entry)
 
     def remove(self, entry: Entry, reason: Reason) -> None:
         """Take an entry out of the books and count why."""
@@ -104,7 +126,8 @@ class Index:
             del self._trees[entry.scope]
         self.bytes -= entry.size
         self._policy.removed(entry, evicted=reason in ("size", "count"))
-        self.evictions[reason] = self.evictions.get(reason, 0) + 1
+        evictions = self.counts.evictions
+        evictions[reason] = evictions.get(reason, 0) + 1
 
     def touch(self, entry: Entry, now: float) -> None:
         """Note a use."""
@@ -141,17 +164,33 @@ class Index:
     def fits(self, size: int) -> bool:
         """Whether a state of `size` bytes could be held if all left that may leave."""
         kept = sum(entry.size for entry in self._pinned.values())
-        return kept + size <= self.limits.bytes and self.pinned < self.limits.entries
+        return kept + size <= self.limits.bytes and len(self._pinned) < self.limits.entries
 
-    def excess(self, size: int) -> Reason | None:
-        """Why a state of `size` bytes cannot be added as things are."""
-        if len(self) >= self.limits.entries:
-            return "count"
-        return "size" if self.bytes + size > self.limits.bytes else None
+    def leaving(self, size: int, count: int = 1) -> tuple[Entry, Reason] | None:
+        """Who has to leave next, and why, before `count` entries of `size` bytes can be added.
 
-    def victim(self) -> Entry:
-        """Who leaves next; there is one as long as `fits` and `excess` are both true."""
-        return next(entry for entry in self._policy.victims() if not entry.pinned)
+        None if nobody has to, or nobody may.
+        """
+        if len(self) + count > self.limits.entries:
+            reason: Reason = "count"
+        elif self.bytes + size > self.limits.bytes:
+            reason = "size"
+        else:
+            return None
+        victim = next((entry for entry in self._policy.victims() if not entry.pinned), None)
+        return (victim, reason) if victim else None
+
+    def stats(self, queued_bytes: int = 0) -> TierStats:
+        counts = asdict(self.counts)
+        return TierStats(
+            **counts | {"evictions": dict(self.counts.evictions)},
+            entries=len(self),
+            bytes=self.bytes,
+            pinned=len(self._pinned),
+            max_entries=self.limits.entries,
+            max_bytes=self.limits.bytes,
+            queued_bytes=queued_bytes,
+        )
 
     def check(self) -> None:
         """Raise AssertionError if the books disagree; for tests and idle moments."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from threading import RLock
 
-from llmengine.cache.entry import Entry, Found, State, entry_id
+from llmengine.cache.entry import Entry, Found, State
 from llmengine.cache.index import Index, Limits
 from llmengine.cache.policy import Policy
 from llmengine.cache.prefix_tree import Tokens
@@ -29,14 +29,13 @@ class MemoryTier:
         self._index = Index(Limits(max_bytes, max_entries, ttl), policy)
         self._states: dict[str, State] = {}
         self._lock = RLock()
-        self._hits = self._misses = self._hit_tokens = self._writes = 0
 
     def find(self, scope: str, tokens: Tokens, *, whole: bool = False) -> Found | None:
         """The entry with the longest common prefix; with `whole` one that is all prefix."""
         with self._lock:
             self._expire()
             match = (self._index.whole if whole else self._index.longest)(scope, tokens)
-            self._misses += match is None
+            self._index.counts.misses += match is None
             return Found(match.entry, match.length, "memory") if match else None
 
     def covers(self, scope: str, tokens: Tokens, *, whole: bool = False) -> bool:
@@ -51,8 +50,8 @@ class MemoryTier:
             self._expire()
             if not self._index.fits(size):
                 return False
-            while reason := self._index.excess(size):
-                self._drop(self._index.victim(), reason)
+            while leaving := self._index.leaving(size):
+                self._drop(*leaving)
             return True
 
     def put(
@@ -81,7 +80,12 @@ class MemoryTier:
                 for entry in self._index.prefixes(scope, tokens):
                     self._drop(entry, "replaced")
             self.room(len(state))
-            self._add(scope, tokens, state, pinned, label)
+            entry = self._index.new(
+                scope, tokens, len(state), self.clock(), pinned=pinned, label=label
+            )
+            self._states[entry.id] = state
+            self._index.add(entry)
+            self._index.counts.writes += 1
             return True
 
     def get(self, entry: Entry, length: int = 0) -> State | None:
@@ -90,11 +94,11 @@ class MemoryTier:
             self._expire()
             held = self._index.get(entry.id)
             if held is None:
-                self._misses += 1
+                self._index.counts.misses += 1
                 return None
             self._index.touch(held, self.clock())
-            self._hits += 1
-            self._hit_tokens += length
+            self._index.counts.hits += 1
+            self._index.counts.hit_tokens += length
             return self._states[held.id]
 
     def remove(self, id: str) -> bool:
@@ -127,19 +131,7 @@ class MemoryTier:
 
     def stats(self) -> TierStats:
         with self._lock:
-            limits = self._index.limits
-            return TierStats(
-                entries=len(self._index),
-                bytes=self._index.bytes,
-                pinned=self._index.pinned,
-                max_entries=limits.entries,
-                max_bytes=limits.bytes,
-                hits=self._hits,
-                misses=self._misses,
-                hit_tokens=self._hit_tokens,
-                evictions=dict(self._index.evictions),
-                writes=self._writes,
-            )
+            return self._index.stats()
 
     def check(self) -> None:
         """Raise AssertionError if the books disagree; for tests and idle moments."""
@@ -147,24 +139,6 @@ class MemoryTier:
             self._index.check()
             assert {entry.id for entry in self._index} == set(self._states)
             assert self._index.bytes == sum(len(state) for state in self._states.values())
-
-    def _add(self, scope: str, tokens: Tokens, state: State, pinned: bool, label: str) -> None:
-        now = self.clock()
-        entry = Entry(
-            id=entry_id(scope, tokens),
-            scope=scope,
-            tokens=tokens,
-            size=len(state),
-            created=now,
-            last_used=now,
-            expires=self._index.limits.expiry(now),
-            uses=1,
-            pinned=pinned,
-            label=label,
-        )
-        self._states[entry.id] = state
-        self._index.add(entry)
-        self._writes += 1
 
     def _expire(self) -> None:
         for entry in self._index.expired(self.clock()):
