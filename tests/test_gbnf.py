@@ -7,7 +7,7 @@ import pytest
 from llmengine.errors import InvalidRequest
 from llmengine.grammar import gbnf
 
-DEEP = "(" * 101 + '"a"' + ")" * 101
+DEEP = "(" * 100 + '"a"' + ")" * 100
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,11 @@ DEEP = "(" * 101 + '"a"' + ")" * 101
         ('root ::= "a"{2001,}', "{2001,}: 2000 times at most"),
         ('root ::= "a"{ 1 , ' + "9" * 5000 + "}", "2000 times at most"),
         ('root ::= "\ud800"', "surrogate"),
+        ('root ::= (("a"? "b"?){0,5} "c"?){0,5}', "repeats optional parts 5 times in {0,5}"),
+        ('root ::= (("a" | ){5} "c"){5}', "repeats optional parts 5 times"),
+        ('root ::= list{1,5}\nlist ::= item{2,9} ""\nitem ::= "a"', "optional parts 9 times"),
+        ('root ::= ((("a" b{0,3}){2}){2}){2}\nb ::= "b"', "optional parts"),
+        ("".join(f"r{n} ::= r{n + 1}\n" for n in range(501)), "more than 500 rules"),
     ],
 )
 def test_refused(grammar: str, reason: str) -> None:
@@ -39,7 +44,10 @@ def test_refused(grammar: str, reason: str) -> None:
         'root ::= "' + "(" * 500 + '"  # ' + "(" * 500 + "\n",
         "root ::= [" + "(" * 500 + "{5,2}]",
         'root ::= "\\"{5,2}"',
-        "root ::= " + "(" * 100 + '"a"' + ")" * 100,
+        "root ::= " + "(" * 99 + '"a"' + ")" * 99,
+        'root ::= ([0-9]{4} "-" [0-9]{2}){0,100}',
+        'root ::= root2{0,4}\nroot2 ::= "a"? ("b" root){0,4} | root',
+        'root ::= "{" pair ("," pair)* "}"\npair ::= "\\"" [a-z]{1,20} "\\":" [0-9]{1,9}',
     ],
 )
 def test_allowed(grammar: str) -> None:
