@@ -23,6 +23,7 @@ from llmengine.errors import (
     InvalidRequest,
     ModelNotFound,
     ModelUnavailable,
+    OutOfMemory,
 )
 from llmengine.sampling import SamplingParams
 
@@ -515,6 +516,11 @@ def test_a_device_that_the_build_lacks_is_refused(device: str) -> None:
 def test_slots_that_are_kept_do_not_widen_a_deterministic_step() -> None:
     with Engine(config(deterministic=True, context_size=512, max_sequences=100)) as engine:
         assert engine._context.rows == 60
+
+
+def test_a_context_that_no_memory_holds_is_one_line() -> None:
+    with pytest.raises(OutOfMemory, match=r"insufficient memory .* lower model.context_size"):
+        Engine(config(context_size=2**24))
 
 
 def test_settings_that_contradict_are_refused() -> None:

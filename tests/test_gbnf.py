@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmengine.errors import InvalidRequest
 from llmengine.grammar import gbnf
@@ -45,6 +47,7 @@ def test_refused(grammar: str, reason: str) -> None:
         "root ::= [" + "(" * 500 + "{5,2}]",
         'root ::= "\\"{5,2}"',
         "root ::= " + "(" * 99 + '"a"' + ")" * 99,
+        "root ::=",
         'root ::= ([0-9]{4} "-" [0-9]{2}){0,100}',
         'root ::= root2{0,4}\nroot2 ::= "a"? ("b" root){0,4} | root',
         'root ::= "{" pair ("," pair)* "}"\npair ::= "\\"" [a-z]{1,20} "\\":" [0-9]{1,9}',
@@ -52,3 +55,11 @@ def test_refused(grammar: str, reason: str) -> None:
 )
 def test_allowed(grammar: str) -> None:
     gbnf.check(grammar)
+
+
+@given(st.text(alphabet='ab(){}[]"\\|?*+,0123 :=#\n', max_size=60))
+def test_any_text_is_taken_or_refused(text: str) -> None:
+    try:
+        gbnf.check("root ::= " + text)
+    except InvalidRequest as error:
+        assert error.param == "grammar"

@@ -203,5 +203,7 @@ def _read(path: str) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it nests too deeply"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     text = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
     return printable(text)[:500]

@@ -62,7 +62,7 @@ class Sizes:
     def _of_body(self, body: list[re.Match[str]]) -> tuple[int, bool]:
         groups = [(1, False)]  # those that are open, the body itself first
         item = (1, False)
-        for token, after in zip(body, [*body[1:], None], strict=True):
+        for token, after in zip(body, [*body[1:], None], strict=False):
             if token["sign"] == "(":
                 groups.append((1, False))
                 if len(groups) > MAX_DEPTH:

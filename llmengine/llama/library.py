@@ -21,7 +21,7 @@ from llmengine.errors import ConfigError
 
 log = logging.getLogger("llmengine.llama")
 
-# The last lines of llama.cpp's log: its functions return null and tell the reason only there.
+# The last errors in llama.cpp's log: its functions return null and tell the reason only there.
 _recent: deque[str] = deque(maxlen=8)
 
 DEVICE_BACKENDS = {"cuda": "CUDA", "metal": "Metal", "rocm": "ROCm", "vulkan": "Vulkan"}
@@ -42,7 +42,7 @@ def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if not line or set(line) == {"."}:  # progress dots of a load
         return
-    if level >= 3:  # GGML_LOG_LEVEL_WARN
+    if level == 4:  # GGML_LOG_LEVEL_ERROR
         _recent.append(line)
     log.debug("%s", line)
 
@@ -58,7 +58,7 @@ def start() -> None:
 
 
 def last_error(default: str) -> str:
-    """The newest warning or error that llama.cpp logged, without its function's name."""
+    """The first error that llama.cpp logged since `forget_errors`, without its function's name."""
     if not _recent:
         return default
     line = _recent[0]
