@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +61,5 @@ def test_allowed(grammar: str) -> None:
 
 @given(st.text(alphabet='ab(){}[]"\\|?*+,0123 :=#\n', max_size=60))
 def test_any_text_is_taken_or_refused(text: str) -> None:
-    try:
-        gbnf.check("root ::= " + text)
-    except InvalidRequest as error:
-        assert error.param == "grammar"
+    with suppress(InvalidRequest):
+        assert gbnf.check("root ::= " + text) is None
