@@ -69,7 +69,7 @@ class DiskTier:
             if match is None or self._stale(match.entry):
                 self._index.counts.misses += 1
                 return None
-            return Found(match.entry, match.length, "disk")
+            return Found(match.entry, match.length, "disk", whole)
 
     def covers(self, scope: str, tokens: Tokens, *, whole: bool = False) -> bool:
         """Whether nothing would be won by storing these tokens."""
@@ -193,7 +193,12 @@ class DiskTier:
 
     def verify(self) -> list[str]:
         """Read every entry and drop those that are not as they were written; their ids."""
-        return [entry.id for entry in self.entries() if self.get(entry) is None]
+        bad = []
+        for entry in self.entries():
+            with self._faults.caught("verify an entry"):
+                if self._store and self._read(self._store, entry.id) is None:
+                    bad.append(entry.id)
+        return bad
 
     def entries(self) -> list[Entry]:
         """What is held, the least recently used first."""

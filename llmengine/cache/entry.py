@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmengine.cache.prefix_tree import Tokens
 
@@ -39,6 +40,54 @@ class Found(Struct, frozen=True):
     entry: Entry
     length: int
     tier: Tier
+    whole: bool  # whether only entries that need not be cut were looked for
+
+
+class EntryInfo(Struct, frozen=True, kw_only=True):
+    """An entry as a person sees it; seconds up to now."""
+
+    id: str
+    scope: str
+    tiers: tuple[Tier, ...]
+    tokens: int
+    bytes: int
+    uses: int
+    age: float
+    idle: float
+    expires_in: float | None  # None: never
+    pinned: bool
+    label: str
+
+    @staticmethod
+    def of(entry: Entry, tier: Tier, now: float) -> EntryInfo:
+        lasting = entry.pinned or entry.expires == float("inf")
+        return EntryInfo(
+            id=entry.id,
+            scope=entry.scope,
+            tiers=(tier,),
+            tokens=len(entry.tokens),
+            bytes=entry.size,
+            uses=entry.uses,
+            age=now - entry.created,
+            idle=now - entry.last_used,
+            expires_in=None if lasting else entry.expires - now,
+            pinned=entry.pinned,
+            label=entry.label,
+        )
+
+    def merged(self, other: EntryInfo) -> EntryInfo:
+        """What is known of one entry from two tiers."""
+        ends = [each.expires_in for each in (self, other) if each.expires_in is not None]
+        return replace(
+            self,
+            tiers=self.tiers + other.tiers,
+            uses=max(self.uses, other.uses),
+            age=max(self.age, other.age),
+            idle=min(self.idle, other.idle),
+            expires_in=max(ends) if len(ends) == 2 else None,
+            pinned=self.pinned or other.pinned,
+            label=self.label or other.label,
+        )
 
 
 def entry_id(scope: str, tokens: Tokens) -> str:

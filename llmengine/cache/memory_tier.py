@@ -36,7 +36,7 @@ class MemoryTier:
             self._expire()
             match = (self._index.whole if whole else self._index.longest)(scope, tokens)
             self._index.counts.misses += match is None
-            return Found(match.entry, match.length, "memory") if match else None
+            return Found(match.entry, match.length, "memory", whole) if match else None
 
     def covers(self, scope: str, tokens: Tokens, *, whole: bool = False) -> bool:
         """Whether nothing would be won by storing these tokens."""
