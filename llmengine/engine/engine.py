@@ -11,17 +11,12 @@ from types import TracebackType
 
 from msgspec import Struct
 
-from llmengine.cache.policy import POLICIES
 from llmengine.config import Config
 from llmengine.core import ModelInfo, Output, Request, Sink, Stats
 from llmengine.engine import sizing
-from llmengine.engine.cells import Cells
-from llmengine.engine.pacer import Pacer
-from llmengine.engine.pool import Pool
-from llmengine.engine.runner import Outputs, Runner
-from llmengine.engine.scheduler import Scheduler
+from llmengine.engine.build import build
+from llmengine.engine.runner import Outputs
 from llmengine.engine.sequence import Sequence
-from llmengine.engine.slots import Limits, Slots
 from llmengine.errors import (
     ContextLengthExceeded,
     EngineOverloaded,
@@ -30,14 +25,11 @@ from llmengine.errors import (
     ModelUnavailable,
 )
 from llmengine.grammar import gbnf
-from llmengine.llama.context import Context
 from llmengine.llama.model import Model
 from llmengine.llama.sampler import Sampler
 from llmengine.models import locate
 
 log = logging.getLogger("llmengine.engine")
-
-MEBIBYTE = 1024 * 1024
 
 
 class Cancel(Struct, frozen=True):
@@ -74,34 +66,12 @@ class Engine:
         self._thread.start()
 
     def _build(self, config: Config) -> None:
-        model, performance, cache = self._model, config.performance, config.cache
-        cells = sizing.context_cells(model, config)
-        self._max_length = sizing.sequence_length(model, config, cells)
-        kept = cache.max_sequences if cache.enabled else 0
-        count = config.slots + kept
+        cells = sizing.context_cells(self._model, config)
+        self._max_length = sizing.sequence_length(self._model, config, cells)
         self._threads = sizing.threads(config)
-        self._context = Context(model, config, cells=cells, sequences=count, threads=self._threads)
-        memory_cells = cache.max_size_mb * MEBIBYTE // max(1, sizing.cell_bytes(model, config))
-        self._slots = Slots(
-            count,
-            Cells(cells),
-            self._context,
-            Limits(sequences=kept, cells=memory_cells),
-            POLICIES[cache.eviction_policy],
-            arena=performance.deterministic,
-        )
-        pacer = Pacer(performance.max_itl_ms / 1000, self._context.rows)
-        self._scheduler = Scheduler(
-            self._slots,
-            self._context,
-            Pool(performance.memory_pool_size_mb * MEBIBYTE),
-            pacer,
-            limit=config.slots,
-            rows=self._context.rows,
-            keep=kept > 0,
-            arena=performance.deterministic,
-        )
-        self._runner = Runner(model, self._context, self._scheduler, pacer)
+        parts = build(self._model, config, cells=cells, threads=self._threads)
+        self._context, self._slots = parts.context, parts.slots
+        self._scheduler, self._runner = parts.scheduler, parts.runner
 
     def __enter__(self) -> Engine:
         return self
