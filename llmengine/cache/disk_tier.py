@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 TEND_SECONDS = 1.0  # how often to look for news of other processes
 NOTE_SECONDS = 60.0  # how often to write down uses
-QUEUE_BYTES = 256 * 2**20
+QUEUE_BYTES = 64 * 2**20
 
 
 class DiskTier:
