@@ -400,11 +400,30 @@ def test_a_folder_that_cannot_be_used_is_a_tier_without_entries(
     assert "nothing is kept on disk" in line.getMessage()
 
 
-def test_a_folder_that_others_may_not_write(bench: Bench, caplog) -> None:
-    bench.directory.mkdir(mode=0o500)
-    if os.access(bench.directory, os.W_OK):
+def test_a_place_where_nothing_may_be_written(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    if os.access(locked, os.W_OK):
         pytest.skip("the superuser may write anywhere")
-    assert not put(bench.open(), 1)
+    tier = Bench(locked / "states").open()
+    assert not put(tier, 1)
+    assert tier.stats().failures == 1
+
+
+def test_a_folder_that_becomes_read_only_is_still_read(bench: Bench) -> None:
+    tier = bench.open()
+    put(tier, 1)
+    folders = [bench.directory, *(path.parent for path in bench.states())]
+    if os.geteuid() == 0:
+        pytest.skip("the superuser may write anywhere")
+    for folder in folders:
+        folder.chmod(0o500)
+    put(tier, 2)
+    assert reads(tier, 1)
+    assert tier.stats().failures == 1
+    for folder in folders:
+        folder.chmod(0o700)
+    assert put(tier, 2)
 
 
 def test_a_disk_that_fills_up_costs_a_write(bench: Bench, caplog) -> None:
