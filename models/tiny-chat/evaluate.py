@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from llmengine.config import Config, ModelConfig, ServerConfig
 from llmengine.core import Output, Request
 from llmengine.engine.engine import Engine
+from llmengine.errors import ContextLengthExceeded
 from llmengine.sampling import SamplingParams
 
 from conversation import Conversation, Renderer
@@ -31,7 +32,11 @@ def engine_completer(path: Path) -> Complete:
         with Engine(Config(model=model, server=ServerConfig(max_queue=left))) as engine:
             for number, prompt in enumerate(prompts):
                 tokens = tuple(engine.tokenize(prompt, special=True))
-                engine.submit(Request(id=str(number), prompt=tokens, params=params), outputs.put)
+                request = Request(id=str(number), prompt=tokens, params=params)
+                try:
+                    engine.submit(request, outputs.put)
+                except ContextLengthExceeded:  # No answer: wrong.
+                    left -= 1
             while left:
                 for output in outputs.get():
                     number = int(output.request_id)

@@ -13,6 +13,8 @@ import torch
 from conversation import TEMPLATE_PATH
 from tokenizer import CONTROL, VISIBLE
 
+TEMPERATURE = 0.3  # advised: one unlikely token is enough to confuse so small a model
+
 
 def _add_tokenizer(writer: gguf.GGUFWriter, path: Path) -> None:
     model = json.loads(path.read_text(encoding="utf-8"))["model"]
@@ -42,6 +44,7 @@ def export(checkpoint: Path, tokenizer: Path, target: Path, name: str) -> None:
     writer = gguf.GGUFWriter(str(temporary), "qwen3")
     writer.add_name(name)
     writer.add_description("A tiny chat model, trained from scratch on generated text.")
+    writer.add_float32("general.sampling.temp", TEMPERATURE)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(shape.layers)

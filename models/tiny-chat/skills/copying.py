@@ -45,7 +45,7 @@ def repeat(rng: Random, fillers: Fillers) -> Conversation:
         phrase = style(rng, rng.choice(MANY), request=True)
         return ask(phrase.format(x=value, n=times), " ".join([value] * TIMES[times]))
     value = text(rng, fillers)
-    phrase = style(rng, rng.choice(REPEATS), request=True)
+    phrase = style(rng, rng.choice(REPEATS), request=True, exact=True)
     return ask(phrase.replace("{x}", value), value)
 
 

@@ -11,7 +11,9 @@ from phrasing import style
 WORDS = ("sort these words: {x}", "sort alphabetically: {x}", "put these words in order: {x}",
          "order these words alphabetically: {x}", "sort the words {x}", "sort: {x}",
          "arrange in alphabetical order: {x}", "put in alphabetical order: {x}",
-         "alphabetical order of {x}", "sort this list: {x}")
+         "alphabetical order of {x}", "sort this list: {x}", "order these words: {x}")
+PIPED = ("sort these words", "order these words", "put these words in order", "sort this list",
+         "sort alphabetically", "order these words alphabetically")
 NUMBERS = ("sort these numbers: {x}", "sort: {x}", "put these numbers in order: {x}",
            "order these numbers by size: {x}", "sort the numbers {x}", "sort this list: {x}",
            "arrange from small to large: {x}", "order from smallest to largest: {x}")
@@ -31,7 +33,10 @@ def draw_words(rng: Random, fillers: Fillers) -> list[str]:
 
 def words(rng: Random, fillers: Fillers) -> Conversation:
     chosen = draw_words(rng, fillers)
-    phrase = style(rng, rng.choice(WORDS), request=True)
+    if rng.random() < 0.15:  # as text piped into a command comes
+        phrase = "{x}\n\n" + style(rng, rng.choice(PIPED), request=True)
+    else:
+        phrase = style(rng, rng.choice(WORDS), request=True)
     return ask(phrase.format(x=", ".join(chosen)), ", ".join(sorted(chosen)) + ".")
 
 
