@@ -30,6 +30,15 @@ from llmengine.llama.sampler import Sampler
 from llmengine.sampling import SamplingParams
 
 PROMPT = 32  # tokens
+# What a step calls of llama.cpp.
+PER_STEP = (
+    "llama_decode",
+    "llama_get_logits",
+    "llama_sampler_sample",
+    "llama_token_to_piece",
+    "llama_memory_seq_cp",
+    "llama_memory_seq_rm",
+)
 PARAMS = SamplingParams(temperature=0.8, seed=1, ignore_eos=True)
 
 
@@ -136,6 +145,7 @@ def paired(path: Path, streams: int, tokens: int, rounds: int) -> None:
 def own_time(path: Path, streams: int, tokens: int) -> None:
     """The engine's time per step of `streams` decoding sequences, outside llama.cpp's functions."""
     ours = Ours(path, streams)
+    ours.run(tokens)  # as on a server that has been up for a while, its tokens were met before
     runner, running = ours.engine._runner, ours.engine._scheduler.running
     inside = 0.0  # seconds of this step in llama.cpp
     own: list[float] = []
@@ -159,12 +169,13 @@ def own_time(path: Path, streams: int, tokens: int) -> None:
             own.append(time.perf_counter() - started - inside)
         return result
 
-    sample = llama_cpp.llama_sampler_sample
-    ours.engine._context.decode = timed(ours.engine._context.decode)  # type: ignore[method-assign]
-    llama_cpp.llama_sampler_sample = timed(sample)
+    originals = {name: getattr(llama_cpp, name) for name in PER_STEP}
+    for name, function in originals.items():
+        setattr(llama_cpp, name, timed(function))
     runner.step = measured  # type: ignore[method-assign]
     ours.run(tokens)
-    llama_cpp.llama_sampler_sample = sample
+    for name, function in originals.items():
+        setattr(llama_cpp, name, function)
     ours.engine.close()
     print(
         f"{streams} streams: {statistics.median(own) * 1000:.3f} ms of the engine's own time "

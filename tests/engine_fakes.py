@@ -64,6 +64,10 @@ class FakeBatch:
         self.items.append((sequence, position, list(tokens), output))
         self.rows += len(tokens)
 
+    def add_each(self, sequences: Tokens[int], positions: Tokens[int], tokens: Tokens[int]) -> None:
+        for sequence, position, token in zip(sequences, positions, tokens, strict=True):
+            self.add(sequence, position, [token], True)
+
 
 @dataclass
 class FakeContext:

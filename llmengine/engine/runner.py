@@ -12,7 +12,7 @@ from llmengine.engine.scheduler import Scheduler, Work
 from llmengine.engine.sequence import Sequence
 from llmengine.errors import DeadlineExceeded, EngineError, Internal, OutOfMemory
 from llmengine.llama import sampler
-from llmengine.llama.context import Context, Status
+from llmengine.llama.context import Context, Logits, Status
 from llmengine.llama.model import Model
 
 log = logging.getLogger("llmengine.engine")
@@ -56,8 +56,15 @@ class Runner:
         """Compute the step; with it come the sequences that have logits now, and their rows."""
         batch = self._context.batch
         batch.clear()
-        sampled = []
-        for work in step:
+        decoding = [work.sequence for work in step if work.decoding]
+        slots = [sequence.slot for sequence in decoding if sequence.slot]
+        batch.add_each(
+            [slot.id for slot in slots],
+            [len(slot.tokens) for slot in slots],
+            [sequence.tokens[-1] for sequence in decoding],
+        )
+        sampled = [(sequence, row) for row, sequence in enumerate(decoding)]
+        for work in step[len(decoding) :]:
             sequence, start = work.sequence, work.sequence.computed
             slot = sequence.slot
             assert slot is not None
@@ -113,24 +120,37 @@ class Runner:
         if not sampled:
             return
         logits = self._context.logits(len(sampled))
+        # All tokens are chosen before any is looked at: sampling runs through megabytes, and what
+        # comes after it would find the caches of the processor cold each time.
+        chosen = [
+            (sequence, self._choose(sequence, row, values))
+            for (sequence, row), values in zip(sampled, logits, strict=True)
+        ]
         now = time.monotonic()
-        for (sequence, row), values in zip(sampled, logits, strict=True):
-            try:
-                token = sequence.sampler.sample(self._context.handle, row, values)
-                wanted = sequence.request.params.logprobs
-                if wanted is not None:
-                    found = sampler.logprobs(self._model, values, token, wanted)
-                    sequence.held_logprobs.append(found)
-                if sequence.first_token is None:
-                    sequence.first_token = now
-                    self.prompt_tokens += sequence.prompt_length
-                    self.cached_tokens += sequence.cached_tokens
-                self._append(sequence, token)
-            except EngineError as error:
-                self.fail(sequence, error)
-            except Exception:
-                log.exception("request %s failed while sampling", sequence.id)
-                self.fail(sequence, Internal("the next token could not be chosen"))
+        for sequence, token in chosen:
+            if token is None:
+                continue
+            if sequence.first_token is None:
+                sequence.first_token = now
+                self.prompt_tokens += sequence.prompt_length
+                self.cached_tokens += sequence.cached_tokens
+            self._append(sequence, token)
+
+    def _choose(self, sequence: Sequence, row: int, logits: Logits) -> int | None:
+        """The next token; None if there is none, which ends the request."""
+        try:
+            token = sequence.sampler.sample(self._context.handle, row, logits)
+            wanted = sequence.request.params.logprobs
+            if wanted is not None:
+                found = sampler.logprobs(self._model, logits, token, wanted)
+                sequence.held_logprobs.append(found)
+            return token
+        except EngineError as error:
+            self.fail(sequence, error)
+        except Exception:
+            log.exception("request %s failed while sampling", sequence.id)
+            self.fail(sequence, Internal("the next token could not be chosen"))
+        return None
 
     def _append(self, sequence: Sequence, token: int) -> None:
         """Add a sampled token and report what is sure of the text."""

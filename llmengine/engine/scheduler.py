@@ -100,11 +100,17 @@ class Scheduler:
 
     def commit(self, step: list[Work]) -> None:
         """Note that the step's tokens are computed."""
-        self.slots.commit(
-            (slot, work.sequence.tokens[len(slot.tokens) : len(slot.tokens) + work.count])
-            for work in step
-            if (slot := work.sequence.slot)
-        )
+        single, longer = [], []
+        for work in step:
+            sequence, slot = work.sequence, work.sequence.slot
+            assert slot is not None
+            if work.decoding:
+                single.append((slot, sequence.tokens[-1]))
+            else:
+                start = len(slot.tokens)
+                longer.append((slot, sequence.tokens[start : start + work.count]))
+        self.slots.append(single)
+        self.slots.extend(longer)
 
     # Admission
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -150,19 +150,21 @@ class Slots:
         slot = self._vacant(None)
         if slot is None or not self._memory.load(slot.id, buffer):
             return None
-        self.commit([(slot, tokens)])
+        self.extend([(slot, tokens)])
         return self._touch(slot)
 
-    def commit(self, added: Iterable[tuple[Slot, array[int]]]) -> None:
+    def append(self, added: list[tuple[Slot, int]]) -> None:
+        """Note that one token was computed in each of several slots."""
+        cells = self.cells.take(len(added)).tolist()
+        for (slot, token), cell in zip(added, cells, strict=True):
+            slot.tokens.append(token)
+            slot.cells.append(cell)
+
+    def extend(self, added: list[tuple[Slot, array[int]]]) -> None:
         """Note that tokens were computed and appended to slots."""
-        added = list(added)
-        cells = self.cells.take(sum(len(tokens) for _, tokens in added)).tolist()
-        start = 0
         for slot, tokens in added:
-            end = start + len(tokens)
-            slot.tokens.extend(tokens)
-            slot.cells.extend(cells[start:end])
-            start = end
+            slot.tokens += tokens
+            slot.cells.extend(self.cells.take(len(tokens)).tolist())
 
     def rollback(self, slot: Slot) -> None:
         """Make llama.cpp forget what it computed beyond the slot's tokens."""

@@ -49,19 +49,25 @@ class Batch:
         `output` asks for the logits after the last of them.
         """
         start, end = self.rows, self.rows + len(tokens)
-        if end - start == 1:  # a decoding sequence: plain stores beat slices
-            self._token[start] = tokens[0]
-            self._position[start] = position
-            self._sequence[start] = sequence
-            self._output[start] = output
-        else:
-            self._token[start:end] = tokens
-            self._position[start:end] = np.arange(position, position + end - start)
-            self._sequence[start:end] = sequence
-            self._output[start:end] = 0
-            self._output[end - 1] = output
+        self._token[start:end] = tokens
+        self._position[start:end] = np.arange(position, position + end - start)
+        self._sequence[start:end] = sequence
+        self._output[start:end] = 0
+        self._output[end - 1] = output
         self.rows = end
         self.outputs += output
+
+    def add_each(
+        self, sequences: Sequence[int], positions: Sequence[int], tokens: Sequence[int]
+    ) -> None:
+        """Append one row, with logits, for each of several sequences."""
+        start, end = self.rows, self.rows + len(tokens)
+        self._token[start:end] = tokens
+        self._position[start:end] = positions
+        self._sequence[start:end] = sequences
+        self._output[start:end] = 1
+        self.rows = end
+        self.outputs += len(tokens)
 
     @property
     def native(self) -> llama_cpp.llama_batch:

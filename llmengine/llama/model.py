@@ -251,12 +251,17 @@ class Model:
     def _read_piece(self, token: int, special: bool) -> bytes:
         if not 0 <= token < self.vocabulary:
             raise InvalidRequest(f"token {token} is not in the vocabulary of {self.vocabulary}")
-        size = self.longest_piece
-        buffer = ctypes.create_string_buffer(size)
+        buffer = self._piece_buffer
         with self._idle:  # cheaper than `in_use`, and streams come here for every new token
             self._check_open()
-            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
-        return buffer.raw[:count]
+            count = llama_cpp.llama_token_to_piece(
+                self._vocab, token, buffer, len(buffer), 0, special
+            )
+            return ctypes.string_at(buffer, count)
+
+    @functools.cached_property
+    def _piece_buffer(self) -> ctypes.Array[ctypes.c_char]:
+        return ctypes.create_string_buffer(self.longest_piece)
 
     def detokenize(self, tokens: Sequence[int], special: bool = True) -> str:
         return b"".join(self.piece(each, special) for each in tokens).decode("utf-8", "replace")
