@@ -1,6 +1,6 @@
 """The engine against a bare loop of `llama_decode` and a sampler, paired in one run.
 
-    python -m benchmarks.engine [--shape qwen2.5-0.5b] [--rounds 5] [--tokens 64]
+    python -m benchmarks.engine [--shape qwen2.5-0.5b] [--rounds 21] [--tokens 32]
 
 Both sides use one model shape, the same sampler chain and the same threads; each round measures
 both, one after the other, so that a machine that slows down slows both.
@@ -186,8 +186,8 @@ def own_time(path: Path, streams: int, tokens: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--tokens", type=int, default=32)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "model.gguf", SHAPES[arguments.shape])
