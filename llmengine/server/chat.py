@@ -68,9 +68,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
         state.sampling,
         state.info,
         logprobs=_logprobs(body),
-        max_tokens=body.max_completion_tokens
-        or body.max_tokens
-        or state.sampling.max_tokens,
+        max_tokens=body.max_completion_tokens or body.max_tokens or state.sampling.max_tokens,
         **_grammar(body, found.text),
     )
     state.check_tokens(found.tokens, "messages")
