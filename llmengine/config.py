@@ -126,19 +126,41 @@ class CacheConfig(Section, frozen=True):
         bool,
         option("Keep finished prompts to reuse their prefixes.", env="LLM_ENGINE_CACHE_ENABLED"),
     ] = True
+    eviction_policy: Annotated[
+        Literal["lru", "lfu", "fifo"], option("Which cached prompt leaves first, in every tier.")
+    ] = "lru"
+    ttl_seconds: Annotated[
+        float, option("Seconds that a state stays in host memory unused; 0: no limit.", ge=0)
+    ] = 0.0
+    max_sequences: Annotated[
+        int, option("Finished prompts that stay in the KV cache itself.", ge=0, le=127)
+    ] = 32
     max_size_mb: Annotated[
         int,
         option(
-            "KV cache that finished prompts may hold, in MiB.",
+            "Host memory for states of prompts that left the KV cache, in MiB.",
             env="LLM_ENGINE_CACHE_SIZE_MB",
             ge=0,
             le=2**24,
         ),
-    ] = 4096
-    eviction_policy: Annotated[
-        Literal["lru", "lfu", "fifo"], option("Which finished prompt leaves first.")
-    ] = "lru"
-    max_sequences: Annotated[int, option("Finished prompts to keep.", ge=0, le=127)] = 32
+    ] = 1024
+    memory_max_sequences: Annotated[
+        int, option("States in host memory at most.", ge=0, le=1_000_000)
+    ] = 1000
+    disk: Annotated[bool, option("Keep states on disk as well, for the next start.")] = True
+    path: Annotated[
+        str, option("Folder of the states on disk; empty: in the user's cache folder.")
+    ] = ""
+    disk_max_size_mb: Annotated[int, option("Disk for states, in MiB.", ge=0, le=2**30)] = 8192
+    disk_max_sequences: Annotated[int, option("States on disk at most.", ge=0, le=1_000_000)] = (
+        10_000
+    )
+    disk_ttl_seconds: Annotated[
+        float, option("Seconds that a state stays on disk unused; 0: no limit.", ge=0)
+    ] = 604_800.0
+    min_tokens: Annotated[
+        int, option("Shortest prompt whose state is worth keeping, in tokens.", ge=1, le=2**24)
+    ] = 64
 
 
 class PerformanceConfig(Section, frozen=True):

@@ -21,6 +21,7 @@ class Request(Struct, frozen=True, kw_only=True):
     params: SamplingParams
     deadline: float | None = None  # seconds of time.monotonic()
     special: bool = False  # whether control tokens appear in the text
+    cache_salt: str = ""  # prefixes are shared only between requests with the same one
 
 
 class TopLogprob(Struct, frozen=True):

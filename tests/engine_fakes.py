@@ -178,9 +178,7 @@ class Bench:
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
         pacer = Pacer(max_itl, rows)
-        self.slots = Slots(
-            limit + kept, Cells(cells), self.context, Limits(kept, kept_cells), arena=arena
-        )
+        self.slots = Slots(limit + kept, Cells(cells), self.context, Limits(kept), arena=arena)
         self.scheduler = Scheduler(
             self.slots, self.context, Pool(pool), pacer,
             limit=limit, rows=rows, keep=kept > 0, arena=arena,

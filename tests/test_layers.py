@@ -38,6 +38,7 @@ OWNERS = {
     "rich": {"cli"},
     "jinja2": {"chat"},
     "tomli": {"settings"},
+    "diskcache": {"cache"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -261,14 +261,6 @@ def test_idle_slots_leave_by_policy_when_there_are_too_many() -> None:
     assert bench.runner.prefilled_tokens - before == 1 + 30
 
 
-def test_idle_slots_keep_to_their_cells() -> None:
-    bench = Bench(kept_cells=100)
-    for index in range(4):
-        bench.add(f"r{index}", prompt(40, seed=index), max_tokens=2)
-        bench.run()
-    assert bench.slots.cells.used == 2 * 41
-
-
 def test_without_a_cache_nothing_stays() -> None:
     bench = Bench(kept=0)
     bench.add("a", prompt(40), max_tokens=2)

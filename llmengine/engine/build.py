@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import platformdirs
+
+from llmengine.cache.disk_tier import DiskTier
+from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.policy import POLICIES
-from llmengine.config import Config
-from llmengine.engine import sizing
+from llmengine.cache.prompt_cache import PromptCache
+from llmengine.config import CacheConfig, Config
 from llmengine.engine.cells import Cells
+from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
 from llmengine.engine.runner import Runner
@@ -22,6 +28,7 @@ MEBIBYTE = 1024 * 1024
 @dataclass(frozen=True)
 class Parts:
     context: Context
+    cache: PromptCache | None
     slots: Slots
     scheduler: Scheduler
     runner: Runner
@@ -29,18 +36,25 @@ class Parts:
 
 def build(model: Model, config: Config, *, cells: int, threads: int) -> Parts:
     """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory."""
-    performance, cache = config.performance, config.cache
-    kept = cache.max_sequences if cache.enabled else 0
+    performance = config.performance
+    kept = config.cache.max_sequences if config.cache.enabled else 0
     count = config.slots + kept
     context = Context(model, config, cells=cells, sequences=count, threads=threads)
-    kept_cells = cache.max_size_mb * MEBIBYTE // max(1, sizing.cell_bytes(model, config))
+    cache = open_cache(config.cache)
+    keeper = (
+        Keeper(cache, context, min_tokens=config.cache.min_tokens, whole=not model.can_truncate)
+        if cache
+        else None
+    )
+    arena = performance.deterministic
     slots = Slots(
         count,
         Cells(cells),
         context,
-        Limits(sequences=kept, cells=kept_cells),
-        POLICIES[cache.eviction_policy],
-        arena=performance.deterministic,
+        Limits(sequences=kept),
+        POLICIES[config.cache.eviction_policy],
+        keeper=keeper,
+        arena=arena,
     )
     pacer = Pacer(performance.max_itl_ms / 1000, context.rows)
     scheduler = Scheduler(
@@ -50,7 +64,39 @@ def build(model: Model, config: Config, *, cells: int, threads: int) -> Parts:
         pacer,
         limit=config.slots,
         rows=context.rows,
-        keep=kept > 0,
-        arena=performance.deterministic,
+        keep=config.cache.enabled,
+        keeper=keeper,
+        arena=arena,
     )
-    return Parts(context, slots, scheduler, Runner(model, context, scheduler, pacer))
+    return Parts(context, cache, slots, scheduler, Runner(model, context, scheduler, pacer))
+
+
+def open_cache(settings: CacheConfig) -> PromptCache | None:
+    """The tiers behind the slots, or None if there are to be none."""
+    if not settings.enabled:
+        return None
+    policy = POLICIES[settings.eviction_policy]
+    memory = disk = None
+    if settings.max_size_mb:
+        memory = MemoryTier(
+            settings.max_size_mb * MEBIBYTE,
+            settings.memory_max_sequences,
+            settings.ttl_seconds,
+            policy(),
+        )
+    if settings.disk and settings.disk_max_size_mb:
+        disk = DiskTier(
+            cache_folder(settings),
+            settings.disk_max_size_mb * MEBIBYTE,
+            settings.disk_max_sequences,
+            settings.disk_ttl_seconds,
+            policy(),
+        )
+    return PromptCache(memory, disk) if memory or disk else None
+
+
+def cache_folder(settings: CacheConfig) -> Path:
+    """Where the states lie on disk."""
+    if settings.path:
+        return Path(settings.path).expanduser()
+    return Path(platformdirs.user_cache_dir("llmengine")) / "states"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import threading
 from collections.abc import Sequence as Tokens
@@ -25,6 +26,7 @@ from llmengine.errors import (
     ModelUnavailable,
 )
 from llmengine.grammar import gbnf
+from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
 from llmengine.llama.sampler import Sampler
 from llmengine.models import locate
@@ -66,12 +68,15 @@ class Engine:
         self._thread.start()
 
     def _build(self, config: Config) -> None:
-        cells = sizing.context_cells(self._model, config)
-        self._max_length = sizing.sequence_length(self._model, config, cells)
+        model = self._model
+        cells = sizing.context_cells(model, config)
+        self._max_length = sizing.sequence_length(model, config, cells)
         self._threads = sizing.threads(config)
-        parts = build(self._model, config, cells=cells, threads=self._threads)
-        self._context, self._slots = parts.context, parts.slots
-        self._scheduler, self._runner = parts.scheduler, parts.runner
+        parts = build(model, config, cells=cells, threads=self._threads)
+        self._context, self._cache = parts.context, parts.cache
+        self._slots, self._scheduler = parts.slots, parts.scheduler
+        self._runner = parts.runner
+        self._fingerprint = f"{fingerprint.of_file(model.path)} {parts.context.fingerprint}"
 
     def __enter__(self) -> Engine:
         return self
@@ -93,7 +98,7 @@ class Engine:
             room = min(room, request.params.max_tokens)
         with self._model.in_use():
             sampler = Sampler(self._model, request.params, request.prompt, self._max_length)
-        sequence = Sequence(request, sink, sampler, room)
+        sequence = Sequence(request, sink, sampler, room, self._scope(request.cache_salt))
         with self._lock:
             self._admit(request.id)
             self._inbox.put(sequence)
@@ -128,6 +133,10 @@ class Engine:
             )
         self._active.add(request_id)
         self._requests += 1
+
+    def _scope(self, salt: str) -> str:
+        """Who may share a prefix: requests with the same salt on the same model and settings."""
+        return hashlib.blake2b(f"{self._fingerprint} {salt}".encode(), digest_size=16).hexdigest()
 
     def cancel(self, request_id: str) -> None:
         with self._lock:
@@ -169,10 +178,21 @@ class Engine:
                 outputs = self._runner.end_all("error", Internal("the engine had to start over"))
             self._deliver(outputs)
         self._deliver(self._runner.end_all("cancelled"))
+        self._keep_states()
+
+    def _keep_states(self) -> None:
+        """Hand what the slots hold to the prompt cache, for the next start."""
+        while self._slots.save_next():
+            pass
+        if self._cache:
+            self._cache.close()
 
     def _receive(self) -> bool:
         """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
         while not self._inbox.empty() or not self._runner.busy:
+            # An idle moment: what the slots hold is brought to safety, one state at a time.
+            if self._inbox.empty() and self._slots.save_next():
+                continue
             message = self._inbox.get()
             if isinstance(message, Stop):
                 self._take_rest()

@@ -22,6 +22,11 @@ class Pacer:
         self._per_token = 0.0  # seconds per prefilled token, 0 before the first measurement
         self._proven = FIRST_CHUNK  # a chunk is not grown to more than twice what was measured
 
+    @property
+    def seconds_per_token(self) -> float:
+        """What a prefilled token costs, 0 before the first measurement."""
+        return self._per_token
+
     def chunk(self, decoding: int) -> int:
         """Prompt tokens for the next step, in which `decoding` sequences get their next token."""
         if not decoding:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import deque
 from enum import Enum, auto
 
 from msgspec import Struct
 
+from llmengine.cache.entry import Found
+from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
 from llmengine.engine.sequence import Sequence
-from llmengine.engine.slots import Match, Memory, Slots
+from llmengine.engine.slots import Match, Memory, Slot, Slots
 
 WORTH_WAITING = 32  # tokens of a prefix that another sequence is just computing
 HEADROOM = 16  # cells kept free per running sequence when another is admitted
@@ -45,7 +48,7 @@ class Scheduler:
 
     def __init__(
         self, slots: Slots, memory: Memory, pool: Pool, pacer: Pacer, *,
-        limit: int, rows: int, keep: bool, arena: bool = False,
+        limit: int, rows: int, keep: bool, keeper: Keeper | None = None, arena: bool = False,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
@@ -62,6 +65,7 @@ class Scheduler:
         self._limit = limit
         self._rows = rows
         self._keep = keep
+        self._keeper = keeper
         self._arena = arena
 
     @property
@@ -75,6 +79,8 @@ class Scheduler:
 
     def schedule(self) -> list[Work]:
         """The work of the next step; empty only when nothing runs or waits."""
+        if self._keeper:
+            self._keeper.begin_step()
         if self.slots.stale:
             self._compact()
         self._admit()
@@ -133,30 +139,66 @@ class Scheduler:
         """Give a waiting sequence its slot, if it may start now."""
         if sequence.saved:
             return self._resume(sequence)
-        match = self.slots.match(sequence.tokens)
+        match = self.slots.match(sequence.tokens, sequence.scope)
         if match.coming - match.length >= WORTH_WAITING:
             return Place.WAIT_FOR_PREFIX
+        found = self._stored(sequence, match.length)
+        if found:
+            if self._restore(sequence, found):
+                return Place.FOUND
+            # Making room may have taken what was matched.
+            match = self.slots.match(sequence.tokens, sequence.scope)
         if not self._reserve(len(sequence.tokens) - match.length, match):
             return Place.NO_ROOM
         slot = self.slots.open(match)
         if slot is None:
             return Place.NO_ROOM
-        if not sequence.completion_length:
-            sequence.cached_tokens = match.length
-        slot.owner, sequence.slot = sequence, slot
+        self._occupy(slot, sequence, match.length)
         return Place.FOUND
+
+    def _occupy(self, slot: Slot, sequence: Sequence, cached: int) -> None:
+        if not sequence.completion_length:
+            sequence.cached_tokens = cached
+        slot.scope = sequence.scope
+        slot.owner, sequence.slot = sequence, slot
+
+    def _stored(self, sequence: Sequence, have: int) -> Found | None:
+        """A state in the prompt cache that beats the `have` tokens of a slot."""
+        if not self._keeper:
+            return None
+        speed = self._pacer.seconds_per_token
+        return self._keeper.find(sequence.scope, sequence.tokens, have, speed)
+
+    def _restore(self, sequence: Sequence, found: Found) -> bool:
+        """Start from a state of the prompt cache; False if it is gone or has no room."""
+        assert self._keeper is not None
+        tokens = array("i", found.entry.tokens.tobytes())
+        if not self._reserve(max(len(tokens), len(sequence.tokens)), Match()):
+            return False
+        cache = self._keeper.cache
+        state = cache.read(found)
+        if state is None:
+            return False
+        started = time.perf_counter()
+        slot = self.slots.load(state, tokens, found.length)
+        cache.restored(len(state), time.perf_counter() - started)
+        if slot is None:
+            return False
+        self._occupy(slot, sequence, found.length)
+        return True
 
     def _resume(self, sequence: Sequence) -> Place:
         region = sequence.saved
         assert region is not None
         if not self._reserve(len(sequence.tokens), Match()):
             return Place.NO_ROOM
-        slot = self.slots.load(region.buffer, sequence.tokens[: sequence.saved_length])
+        length = sequence.saved_length
+        slot = self.slots.load(region.buffer, sequence.tokens[:length], length)
         self._pool.give(region)
         sequence.saved = None
         if slot is None:  # llama.cpp could not place the state: compute it again
             return self._place(sequence)
-        slot.owner, sequence.slot = sequence, slot
+        self._occupy(slot, sequence, sequence.cached_tokens)
         return Place.FOUND
 
     def _reserve(self, need: int, match: Match) -> bool:

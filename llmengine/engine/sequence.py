@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 class Sequence:
     """All state of a request in the engine. Tokens are the prompt's, then the completion's."""
 
-    def __init__(self, request: Request, sink: Sink, sampler: Sampler, room: int) -> None:
-        """`room` is the number of tokens that the completion may have at most."""
+    def __init__(
+        self, request: Request, sink: Sink, sampler: Sampler, room: int, scope: str = ""
+    ) -> None:
+        """`room` is the number of tokens that the completion may have at most.
+
+        Prefixes are shared within one `scope` only.
+        """
+        self.scope = scope
         self.request = request
         self.sink = sink
         self.sampler = sampler

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from llmengine.cache.policy import LRU, Policy
 from llmengine.engine.cells import CellIds, Cells
+from llmengine.engine.keeper import Keeper
 from llmengine.engine.pool import Buffer
 from llmengine.engine.sequence import Sequence
 
@@ -39,6 +40,8 @@ class Slot:
         self.empty()
 
     def empty(self) -> None:
+        self.scope = ""
+        self.kept = False  # whether its state was handed to the prompt cache
         self.tokens = array("i")
         self.cells = array("i")
         self.uses = 0
@@ -60,7 +63,6 @@ class Limits(Struct, frozen=True):
     """What idle slots may hold."""
 
     sequences: int
-    cells: int
 
 
 class Slots:
@@ -82,6 +84,7 @@ class Slots:
         limits: Limits,
         policy: Callable[[], Policy[Slot]] = LRU,
         *,
+        keeper: Keeper | None = None,
         arena: bool = False,
     ) -> None:
         self.cells = cells
@@ -92,6 +95,7 @@ class Slots:
         self._memory = memory
         self._limits = limits
         self._policy = policy()
+        self._keeper = keeper
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
@@ -100,15 +104,15 @@ class Slots:
     def idle(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.idle]
 
-    def match(self, tokens: array[int]) -> Match:
-        """The longest prefix of `tokens` that a slot has or is about to have.
+    def match(self, tokens: array[int], scope: str = "") -> Match:
+        """The longest prefix of `tokens` that a slot of this scope has or is about to have.
 
         The last token is never shared: its logits are what the prompt is computed for.
         """
         best = Match()
         for slot in self._slots:
             owner = slot.owner
-            if not owner and not self._limits.sequences:
+            if slot.scope != scope or not (owner or self._limits.sequences):
                 continue
             have = owner.tokens if owner else slot.tokens
             common = min(common_prefix(tokens, have), len(tokens) - 1)
@@ -130,6 +134,7 @@ class Slots:
             self._memory.copy(source.id, slot.id, match.length)
             slot.tokens.extend(source.tokens[: match.length])
             slot.cells.extend(source.cells[: match.length])
+            slot.scope = source.scope
             self.cells.share(_ids(slot.cells))
             self._touch(source)
         return self._touch(slot) if slot else None
@@ -145,12 +150,17 @@ class Slots:
         self._policy.used(slot)
         return slot
 
-    def load(self, buffer: Buffer, tokens: array[int]) -> Slot | None:
-        """A slot with a saved state in it; None if llama.cpp could not place it."""
+    def load(self, buffer: Buffer, tokens: array[int], length: int) -> Slot | None:
+        """A slot with the first `length` tokens of a saved state; None if it could not be placed.
+
+        The whole state takes its cells for a moment, before its tail is dropped.
+        """
         slot = self._vacant(None)
         if slot is None or not self._memory.load(slot.id, buffer):
             return None
-        self.extend([(slot, tokens)])
+        if length < len(tokens):
+            self._memory.truncate(slot.id, length)
+        self.extend([(slot, tokens[:length])])
         return self._touch(slot)
 
     def append(self, added: list[tuple[Slot, int]]) -> None:
@@ -176,15 +186,11 @@ class Slots:
     def release(self, slot: Slot, *, keep: bool) -> None:
         """End a slot's use: keep it idle for its prefix, within the limits, or empty it."""
         slot.owner = None
+        slot.kept = False
         if not keep and not self._arena:
             self.clear(slot)
-        while self._over_limits() and self.evict(None):
+        while len(self.idle) > self._limits.sequences and self.evict(None):
             pass
-
-    def _over_limits(self) -> bool:
-        idle = self.idle
-        held = sum(self.cells.sole(_ids(slot.cells)) for slot in idle)
-        return len(idle) > self._limits.sequences or held > self._limits.cells
 
     def evict(self, keep: Slot | None) -> Slot | None:
         """Empty the idle slot that the policy gives up first, `keep` excepted."""
@@ -194,9 +200,23 @@ class Slots:
         victim = next((slot for slot in order if slot.idle and slot is not keep), None)
         if victim:
             self.evictions += 1
+            self.save(victim)
             self._policy.removed(victim, evicted=True)
             self.clear(victim)
         return victim
+
+    def save(self, slot: Slot, *, bounded: bool = True) -> None:
+        """Hand an idle slot's state to the prompt cache, which may have it already."""
+        slot.kept = True
+        if self._keeper:
+            self._keeper.save(slot.id, slot.scope, slot.tokens, bounded=bounded)
+
+    def save_next(self) -> bool:
+        """Save one idle slot that was not saved yet; False if there is none."""
+        unsaved = [slot for slot in self.idle if not slot.kept]
+        if unsaved:
+            self.save(unsaved[0], bounded=False)
+        return bool(unsaved)
 
     def clear(self, slot: Slot) -> None:
         """Empty a slot; one whose owner starts over stays known to the policy."""
@@ -210,6 +230,8 @@ class Slots:
     def reset(self) -> None:
         """Empty all slots and the memory itself."""
         for slot in self._slots:
+            if slot.idle:
+                self.save(slot)
             slot.owner = None
             self._policy.removed(slot)
             slot.empty()

@@ -59,6 +59,7 @@ class Context:
         self.model = model
         self.cells = cells
         self.deterministic = config.performance.deterministic
+        self._kind = f"{config.model.kv_type} {config.model.flash_attention}"
         self.sequences = sequences + self.deterministic  # the last one pads the batch
         rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
         self.rows = min(max(rows, config.slots), cells)  # of one step
@@ -92,6 +93,12 @@ class Context:
         params.abort_callback = ctypes.cast(_strlen, llama_cpp.ggml_abort_callback)
         params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
         return params
+
+    @property
+    def fingerprint(self) -> str:
+        """What a saved state depends on beside its tokens and the model's file."""
+        version = llama_cpp.llama_version().decode()
+        return f"{version} {self._kind} {self.deterministic} {library.system_info()}"
 
     def close(self) -> None:
         if self._context:

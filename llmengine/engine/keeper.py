@@ -1,0 +1,75 @@
+"""States on their way between llama.cpp's memory and the prompt cache."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Protocol
+
+import numpy as np
+
+from llmengine.cache.entry import Found
+from llmengine.cache.prompt_cache import PromptCache
+from llmengine.engine.pool import Buffer
+
+STEP_BYTES = 128 * 1024 * 1024  # copied out of llama.cpp per step at most: some 30 ms
+UNMEASURED = 0.001  # seconds to prefill a token, until a step has told
+
+
+class States(Protocol):
+    """What the keeper needs of `llmengine.llama.context.Context`."""
+
+    def state_size(self, sequence: int) -> int: ...
+    def save(self, sequence: int, buffer: Buffer) -> bool: ...
+
+
+class Keeper:
+    """Saves the states of idle slots, and finds those that a prompt can start from."""
+
+    def __init__(self, cache: PromptCache, states: States, *, min_tokens: int, whole: bool) -> None:
+        """With `whole`, only states that a prompt begins with entirely are of use to it."""
+        self.cache = cache
+        self.skipped = 0  # states that were given up because a step had saved enough
+        self._states = states
+        self._min_tokens = min_tokens
+        self._whole = whole
+        self._left = STEP_BYTES
+
+    def begin_step(self) -> None:
+        self._left = STEP_BYTES
+
+    def find(
+        self, scope: str, tokens: array[int], held: int, seconds_per_token: float
+    ) -> Found | None:
+        """A stored state that saves time over prefilling what comes after the `held` tokens.
+
+        The last token is left to be computed: its logits are wanted.
+        """
+        if len(tokens) - held <= self._min_tokens:
+            return None
+        found = self.cache.find(
+            scope,
+            np.frombuffer(tokens, np.int32, len(tokens) - 1),
+            whole=self._whole,
+            held=held,
+            seconds_per_token=seconds_per_token or UNMEASURED,
+        )
+        return found if found and found.length - held >= self._min_tokens else None
+
+    def save(self, sequence: int, scope: str, tokens: array[int], *, bounded: bool = True) -> None:
+        """Copy a slot's state into the cache, if it is worth keeping and not there yet.
+
+        `bounded` calls stop at what a step may cost the streams that are running.
+        """
+        kept = np.array(tokens, np.int32)
+        if len(kept) < self._min_tokens or self.cache.covers(scope, kept, whole=self._whole):
+            return
+        size = self._states.state_size(sequence)
+        if bounded and size > self._left:
+            self.skipped += 1
+            return
+        if not self.cache.room(size):
+            return
+        self._left -= size
+        state = np.empty(size, np.uint8)
+        if self._states.save(sequence, state):
+            self.cache.put(scope, kept, state, whole=self._whole)

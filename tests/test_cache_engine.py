@@ -1,0 +1,100 @@
+"""The prompt cache behind the engine, on the embedded model: warm from every tier, bit by bit."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real import Result, chatml, config, request, run
+
+from llmengine.core import Request
+from llmengine.engine.engine import Engine
+
+pytestmark = pytest.mark.model
+
+SYSTEM = "<|im_start|>system\n" + "You are a helpful assistant. Be brief. " * 20 + "<|im_end|>\n"
+QUESTIONS = ["Hello!", "Who are you?", "Count from 3 to 9.", "What is 12 + 5?"] * 2
+
+
+def requests(engine: Engine, prefix: str = "r", salt: str = "") -> list[Request]:
+    found = []
+    for index, question in enumerate(QUESTIONS):
+        text = f"<|im_start|>system\nThis is talk {index}.<|im_end|>\n{SYSTEM}{chatml(question)}"
+        params = {"temperature": 0.8 if index % 3 == 0 else 0, "seed": index, "logprobs": 5}
+        made = request(engine, f"{prefix}{index}", text, max_tokens=24, **params)
+        found.append(Request(id=made.id, prompt=made.prompt, params=made.params, cache_salt=salt))
+    return found
+
+
+def settings(tmp_path: Path, **options: Any) -> Any:
+    options = {
+        "deterministic": True,
+        "context_size": 8192,
+        "path": str(tmp_path / "states"),
+        **options,
+    }
+    return config(**options)
+
+
+def cached(results: dict[str, Result]) -> int:
+    return sum(result.usage.cached_tokens for result in results.values())
+
+
+def assert_equal(one: dict[str, Result], other: dict[str, Result]) -> None:
+    for name, result in one.items():
+        assert result.text == other[name].text
+        assert result.logprobs == other[name].logprobs
+
+
+def wait_for_states(engine: Engine, count: int) -> None:
+    """Until the engine, now idle, has saved what its slots hold."""
+    assert engine._cache is not None
+    for _ in range(1000):
+        if len(engine._cache.list()) == count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{len(engine._cache.list())} states after 10 s")
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_answers_are_equal_from_every_tier(tmp_path: Path, kv_type: str) -> None:
+    with Engine(settings(tmp_path, kv_type=kv_type, enabled=False)) as engine:
+        cold = run(engine, requests(engine))
+    with Engine(settings(tmp_path, kv_type=kv_type)) as engine:
+        assert_equal(cold, run(engine, requests(engine)))
+        hot = run(engine, requests(engine))
+        assert_equal(cold, hot)
+    with Engine(settings(tmp_path, kv_type=kv_type)) as engine:
+        disk = run(engine, requests(engine))  # after a restart
+    assert_equal(cold, disk)
+    with Engine(settings(tmp_path, kv_type=kv_type, max_sequences=0, disk=False)) as engine:
+        run(engine, requests(engine))
+        wait_for_states(engine, len(QUESTIONS))
+        memory = run(engine, requests(engine))
+    assert_equal(cold, memory)
+    total = sum(result.usage.prompt_tokens for result in cold.values())
+    for warm in (hot, disk, memory):
+        assert cached(warm) > total * 0.9
+
+
+def test_other_settings_and_other_salts_share_nothing(tmp_path: Path) -> None:
+    with Engine(settings(tmp_path)) as engine:
+        run(engine, requests(engine, salt="alice"))
+        assert cached(run(engine, requests(engine, salt="alice"))) > 0
+        own = cached(run(engine, requests(engine, salt="bob")))
+        assert own < cached(run(engine, requests(engine, salt="bob")))
+    with Engine(settings(tmp_path, kv_type="q8_0")) as engine:
+        first = request(engine, "x", SYSTEM + chatml("Hello!"), temperature=0)
+        assert run(engine, [first])["x"].usage.cached_tokens == 0
+
+
+def test_a_model_file_that_changed_shares_nothing(tmp_path: Path) -> None:
+    from llmengine.llama import fingerprint
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"GGUF" + bytes(10_000_000))
+    other.write_bytes(b"GGUF" + bytes(9_999_999) + b"\1")
+    assert fingerprint.of_file(one) == fingerprint.of_file(one)
+    assert fingerprint.of_file(one) != fingerprint.of_file(other)
