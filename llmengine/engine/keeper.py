@@ -28,7 +28,6 @@ class Keeper:
     def __init__(self, cache: PromptCache, states: States, *, min_tokens: int, whole: bool) -> None:
         """With `whole`, only states that a prompt begins with entirely are of use to it."""
         self.cache = cache
-        self.skipped = 0  # states that were given up because a step had saved enough
         self._states = states
         self._min_tokens = min_tokens
         self._whole = whole
@@ -64,10 +63,7 @@ class Keeper:
         if len(kept) < self._min_tokens or self.cache.covers(scope, kept, whole=self._whole):
             return
         size = self._states.state_size(sequence)
-        if bounded and size > self._left:
-            self.skipped += 1
-            return
-        if not self.cache.room(size):
+        if (bounded and size > self._left) or not self.cache.room(size):
             return
         self._left -= size
         state = np.empty(size, np.uint8)

@@ -145,9 +145,6 @@ class Context:
     def handle(self) -> llama_cpp.llama_context_p:
         return self._context
 
-    def set_threads(self, decode: int, prefill: int) -> None:
-        llama_cpp.llama_set_n_threads(self._context, decode, prefill)
-
     # Memory
 
     def copy(self, source: int, target: int, length: int) -> None:
