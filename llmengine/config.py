@@ -256,6 +256,7 @@ def options() -> dict[str, Option]:
         _option(section.name, field)
         for section in msgspec.structs.fields(Config)
         for field in msgspec.structs.fields(section.type)
+        if _meta(field.type).description  # the others are set by code
     )
     return {each.path: each for each in found}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -13,6 +13,17 @@ MAX_TOP_LOGPROBS = 20
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 StopString = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Constraint(Struct, frozen=True):
+    """What the text of an answer must follow, from its first token to its last."""
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "lark", "gbnf"]
+    # The schema's JSON, the expression, a JSON list of strings, or the grammar; for lark see
+    # https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
+    source: str = ""
+    # Tags of a thinking block that may stand before; without the first, the prompt has opened it.
+    thinking: tuple[str, str] | None = None
 
 
 class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,17 +130,26 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         | None
     ) = None
 
+    constraint: Constraint | None = None  # by code only: no option and no parameter of a body
+
+    @property
+    def enforced(self) -> Constraint | None:
+        """What the answer must follow: a constraint, or else the grammar of the settings."""
+        if self.constraint is not None or self.grammar is None:
+            return self.constraint
+        return Constraint("gbnf", self.grammar)
+
     @property
     def ends_at_eos(self) -> bool:
         """Whether an end-of-text token ends the answer. At a grammar's end nothing else is left."""
-        return not self.ignore_eos or self.grammar is not None
+        return not self.ignore_eos or self.enforced is not None
 
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token of the untouched logits is the answer."""
         return self.temperature == 0 and not (
             self.logit_bias
-            or self.grammar
+            or self.enforced
             or self.repeat_penalty != 1
             or self.presence_penalty
             or self.frequency_penalty
@@ -142,10 +162,14 @@ def _optional(field: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
     return field.encode_name, field.type | None | UnsetType, UNSET
 
 
-# Every field of SamplingParams, each of which may be absent or null: what a request may override.
+# Every option of SamplingParams, each of which may be absent or null: what a request overrides.
 SamplingOverrides: type[Struct] = msgspec.defstruct(
     "SamplingOverrides",
-    [_optional(field) for field in msgspec.structs.fields(SamplingParams)],
+    [
+        _optional(field)
+        for field in msgspec.structs.fields(SamplingParams)
+        if field.name != "constraint"
+    ],
     module=__name__,
     kw_only=True,
     frozen=True,
