@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from llmengine.cache.prompt_cache import PromptCache
 from llmengine.core import Output, Request
 from llmengine.engine.cells import Cells
+from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
 from llmengine.engine.runner import Runner
@@ -173,24 +175,34 @@ class Bench:
         pool: int = 1 << 20,
         max_itl: float = 0.4,
         arena: bool = False,
-        kept_cells: int = 1 << 30,
+        cache: PromptCache | None = None,
+        min_tokens: int = 16,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
         pacer = Pacer(max_itl, rows)
-        self.slots = Slots(limit + kept, Cells(cells), self.context, Limits(kept), arena=arena)
+        whole = not self.context.can_truncate
+        keeper = Keeper(cache, self.context, min_tokens=min_tokens, whole=whole) if cache else None
+        self.slots = Slots(
+            limit + kept, Cells(cells), self.context, Limits(kept), keeper=keeper, arena=arena
+        )
         self.scheduler = Scheduler(
             self.slots, self.context, Pool(pool), pacer,
-            limit=limit, rows=rows, keep=kept > 0, arena=arena,
+            limit=limit, rows=rows, keep=kept > 0, keeper=keeper, arena=arena,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
         self.outputs: dict[str, list[Output]] = {}
         self.sink = queue.SimpleQueue().put  # one sink object for all, as a server has
 
-    def add(self, name: str, prompt: Tokens[int], max_tokens: int = 8, **fields: object) -> None:
+    def add(
+        self, name: str, prompt: Tokens[int], max_tokens: int = 8, *, warm: str = "",
+        boundaries: tuple[int, ...] = (), **fields: object,
+    ) -> None:  # fmt: skip
         params = SamplingParams(temperature=0, max_tokens=max_tokens, **fields)  # type: ignore[arg-type]
-        request = Request(id=name, prompt=tuple(prompt), params=params)
-        self.scheduler.add(Sequence(request, self.sink, GreedySampler(), max_tokens))  # type: ignore[arg-type]
+        request = Request(
+            id=name, prompt=tuple(prompt), params=params, warm=warm, boundaries=boundaries
+        )
+        self.runner.add(Sequence(request, self.sink, GreedySampler(), max_tokens))  # type: ignore[arg-type]
         self.outputs[name] = []
 
     def step(self) -> list[str]:

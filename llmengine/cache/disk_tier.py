@@ -95,12 +95,10 @@ class DiskTier:
         """
         if self._store is None or not len(tokens):
             return False
-        now = self.clock()
         with self._lock:
-            known = self._index.covering(scope, tokens, exact=whole or pinned)
-            if known and not self._stale(known):
-                self._renew(known, now, pinned, label)
+            if self._renew(scope, tokens, exact=whole or pinned, pinned=pinned, label=label):
                 return True
+            now = self.clock()
             entry = self._index.new(scope, tokens, len(state), now, pinned=pinned, label=label)
             if entry.id in self._pending:
                 return True
@@ -112,11 +110,20 @@ class DiskTier:
             self._index.counts.dropped += not accepted
             return accepted
 
-    def _renew(self, entry: Entry, now: float, pinned: bool, label: str) -> None:
-        self._index.renew(entry, now, pinned=pinned, label=label)
+    def keep(self, scope: str, tokens: Tokens, label: str) -> bool:
+        """As `MemoryTier.keep`."""
+        with self._lock:
+            return self._renew(scope, tokens, exact=True, pinned=True, label=label)
+
+    def _renew(self, scope: str, tokens: Tokens, *, exact: bool, pinned: bool, label: str) -> bool:
+        entry = self._index.covering(scope, tokens, exact=exact)
+        if entry is None or self._stale(entry):
+            return False
+        self._index.renew(entry, self.clock(), pinned=pinned, label=label)
         self._used.add(entry.id)
         if pinned or label:
             self._writer.submit(partial(self._update, entry))
+        return True
 
     def get(self, entry: Entry, length: int = 0) -> State | None:
         """The state of an entry, `length` tokens of which are of use; None if it has left."""

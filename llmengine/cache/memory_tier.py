@@ -71,8 +71,7 @@ class MemoryTier:
         """
         with self._lock:
             self._expire()
-            if known := self._index.covering(scope, tokens, exact=whole or pinned):
-                self._index.renew(known, self.clock(), pinned=pinned, label=label)
+            if self._renew(scope, tokens, exact=whole or pinned, pinned=pinned, label=label):
                 return True
             if not len(tokens) or not self._index.fits(len(state)):
                 return False
@@ -87,6 +86,18 @@ class MemoryTier:
             self._index.add(entry)
             self._index.counts.writes += 1
             return True
+
+    def keep(self, scope: str, tokens: Tokens, label: str) -> bool:
+        """Pin the entry of exactly these tokens under a label; False if there is none."""
+        with self._lock:
+            self._expire()
+            return self._renew(scope, tokens, exact=True, pinned=True, label=label)
+
+    def _renew(self, scope: str, tokens: Tokens, *, exact: bool, pinned: bool, label: str) -> bool:
+        known = self._index.covering(scope, tokens, exact=exact)
+        if known:
+            self._index.renew(known, self.clock(), pinned=pinned, label=label)
+        return known is not None
 
     def get(self, entry: Entry, length: int = 0) -> State | None:
         """The state of an entry, `length` tokens of which are of use; None if it has left."""

@@ -112,9 +112,10 @@ class PromptCache:
     def room(self, size: int) -> bool:
         """Make room for a state before it is copied out of llama.cpp; False if none will keep it.
 
-        Without a tier in memory it goes to the disk from where it is.
+        What has no room in memory goes to the disk from where it is.
         """
-        return self.memory.room(size) if self.memory else self.disk is not None
+        in_memory = self.memory is not None and self.memory.room(size)
+        return in_memory or self.disk is not None
 
     def put(
         self,
@@ -135,6 +136,11 @@ class PromptCache:
             for tier in self._tiers.values()
         ]
         return any(taken)
+
+    def keep(self, scope: str, tokens: Tokens, label: str) -> bool:
+        """Pin the entry of exactly these tokens under a label; False if there is none."""
+        kept = [tier.keep(scope, tokens, label) for tier in self._tiers.values()]
+        return any(kept)
 
     def covers(self, scope: str, tokens: Tokens, *, whole: bool = False) -> bool:
         """Whether some tier has all of these tokens, so that there is nothing to save."""

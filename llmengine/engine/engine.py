@@ -121,6 +121,22 @@ class Engine:
             )
         if request.params.grammar is not None:
             gbnf.check(request.params.grammar)
+        if request.warm:
+            self._check_warm(length)
+
+    def _check_warm(self, length: int) -> None:
+        settings = self._config.cache
+        if self._cache is None:
+            raise InvalidRequest(
+                "there is no prompt cache to warm: set cache.enabled and cache.max_size_mb",
+                param="warm",
+            )
+        if length < settings.min_tokens:
+            raise InvalidRequest(
+                f"the prompt has {length} tokens, and those shorter than "
+                f"cache.min_tokens = {settings.min_tokens} are not kept",
+                param="warm",
+            )
 
     def _admit(self, request_id: str) -> None:
         if not self._accepting:
@@ -200,7 +216,7 @@ class Engine:
             if isinstance(message, Cancel):
                 self._runner.cancel(message.request_id)
             else:
-                self._scheduler.add(message)
+                self._runner.add(message)
         return True
 
     def _take_rest(self) -> None:

@@ -54,6 +54,20 @@ class Keeper:
         )
         return found if found and found.length - held >= self._min_tokens else None
 
+    def keep(self, scope: str, tokens: array[int], label: str) -> bool:
+        """Pin the state of exactly these tokens, if it is stored already."""
+        return self.cache.keep(scope, np.array(tokens, np.int32), label)
+
+    def pin(self, sequence: int, scope: str, tokens: array[int], label: str) -> bool:
+        """Copy a slot's state into the cache, to stay there; False if there is no room."""
+        size = self._states.state_size(sequence)
+        if not self.cache.room(size):
+            return False
+        state, kept = np.empty(size, np.uint8), np.array(tokens, np.int32)
+        return self._states.save(sequence, state) and self.cache.put(
+            scope, kept, state, pinned=True, label=label, whole=self._whole
+        )
+
     def save(self, sequence: int, scope: str, tokens: array[int], *, bounded: bool = True) -> None:
         """Copy a slot's state into the cache, if it is worth keeping and not there yet.
 

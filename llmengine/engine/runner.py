@@ -40,6 +40,15 @@ class Runner:
         """Whether a step has anything to do, be it only to hand out what is left."""
         return bool(self._scheduler.running or self._scheduler.waiting or self._outputs)
 
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence, unless the prompt it is to keep is there already."""
+        if sequence.request.warm and self._scheduler.is_kept(sequence):
+            sequence.cached_tokens = sequence.prompt_length
+            self._count_prompt(sequence)
+            self._end(sequence, "stop", "", None)
+        else:
+            self._scheduler.add(sequence)
+
     def step(self) -> Outputs:
         """Compute one batch; returns what it added to each request, by sink."""
         self._expire()
@@ -98,6 +107,9 @@ class Runner:
             self.prefilled_tokens += sum(work.count for work in step if not work.decoding)
             self._scheduler.commit(step)
             self._sample(sampled)
+            for work in step:
+                if work.sequence.request.warm and not work.sequence.pending:
+                    self._keep(work.sequence)
             return
         for work in step:
             if work.sequence.slot:
@@ -107,6 +119,18 @@ class Runner:
         elif status is Status.FAILED:
             for work in step:
                 self.fail(work.sequence, Internal("llama.cpp could not compute the batch"))
+
+    def _keep(self, sequence: Sequence) -> None:
+        """End a request whose prompt was to be computed and kept, and nothing more."""
+        self._count_prompt(sequence)
+        if self._scheduler.keep(sequence):
+            self._finish(sequence, "stop")
+        else:
+            error = OutOfMemory(
+                f"the prompt cache has no room to keep {sequence.prompt_length} tokens: "
+                "raise cache.max_size_mb or unpin others"
+            )
+            self.fail(sequence, error)
 
     def _relieve(self, step: list[Work]) -> None:
         """llama.cpp found no room where our books said there is some: make more of it."""
@@ -132,9 +156,12 @@ class Runner:
                 continue
             if sequence.first_token is None:
                 sequence.first_token = now
-                self.prompt_tokens += sequence.prompt_length
-                self.cached_tokens += sequence.cached_tokens
+                self._count_prompt(sequence)
             self._append(sequence, token)
+
+    def _count_prompt(self, sequence: Sequence) -> None:
+        self.prompt_tokens += sequence.prompt_length
+        self.cached_tokens += sequence.cached_tokens
 
     def _choose(self, sequence: Sequence, row: int, logits: Logits) -> int | None:
         """The next token; None if there is none, which ends the request."""

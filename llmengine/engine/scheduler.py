@@ -30,7 +30,7 @@ class Work(Struct):
     @property
     def output(self) -> bool:
         """Whether the sequence's next token is sampled after the step."""
-        return self.count == self.sequence.pending
+        return self.count == self.sequence.pending and not self.sequence.request.warm
 
 
 class Place(Enum):
@@ -210,6 +210,23 @@ class Scheduler:
                 # Alone, a sequence may use the last cell: its length was checked on arrival.
                 return not self.running and self.slots.cells.free >= need
         return True
+
+    # Requests that only warm the prompt cache
+
+    def is_kept(self, sequence: Sequence) -> bool:
+        """Whether the prompt's state is stored already; then it is pinned and labelled."""
+        request = sequence.request
+        return self._keeper is not None and self._keeper.keep(
+            sequence.scope, sequence.tokens, request.warm
+        )
+
+    def keep(self, sequence: Sequence) -> bool:
+        """Store the state of a computed prompt, pinned; False if there is no room for it."""
+        slot = sequence.slot
+        assert slot is not None
+        return self._keeper is not None and self._keeper.pin(
+            slot.id, slot.scope, slot.tokens, sequence.request.warm
+        )
 
     # Room
 

@@ -61,7 +61,10 @@ class Sequence:
 
     @property
     def pending(self) -> int:
-        """Tokens still to be computed before the next one can be sampled; at least 1."""
+        """Tokens still to be computed before the next one can be sampled.
+
+        At least 1, but for a request that samples none.
+        """
         return len(self.tokens) - self.computed
 
     @property
