@@ -74,6 +74,14 @@ class Output(Struct, frozen=True):
 Sink = Callable[[Sequence[Output]], None]
 
 
+class Infill(Struct, frozen=True):
+    """The tokens with which a vocabulary marks a gap to be filled (fill in the middle)."""
+
+    prefix: int
+    suffix: int
+    middle: int
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """What a client may know of the loaded model."""
 
@@ -92,7 +100,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     bos: str
     eos: str
     sampling: dict[str, float] = {}  # SamplingParams that the file advises, by name
-    infill: bool  # whether the vocabulary has fill-in-the-middle tokens
+    infill: Infill | None  # None where the vocabulary cannot mark a gap
     device: str
     threads: int
 

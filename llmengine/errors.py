@@ -9,6 +9,7 @@
     ├── NotFound                 no such route
     │   └── ModelNotFound
     ├── MethodNotAllowed
+    ├── NotOffered               an endpoint of OpenAI's that this server does without
     ├── RateLimited
     ├── EngineOverloaded         the queue is full
     ├── ModelUnavailable         loading, failed or closing
@@ -106,6 +107,13 @@ class MethodNotAllowed(EngineError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+    exit_code = 2
+
+
+class NotOffered(EngineError):
+    status = 501
+    type = "invalid_request_error"
+    code = "not_offered"
     exit_code = 2
 
 

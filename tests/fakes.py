@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from llmengine.core import (
     FinishReason,
+    Infill,
     ModelInfo,
     Output,
     Request,
@@ -278,7 +279,7 @@ def _info(name: str, template: str | None, context: int, infill: bool) -> ModelI
         chat_template=template,
         bos="<s>",
         eos="</s>",
-        infill=infill,
+        infill=Infill(1, 2, 3) if infill else None,
         device="cpu",
         threads=1,
     )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import gguf
+import gguf_files
 import numpy as np
 import pytest
 from real import MODEL, Result, chatml, config, request, run
@@ -481,18 +481,7 @@ def test_a_damaged_model_is_one_line(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_model_without_weights_is_one_line(tmp_path: Path) -> None:
-    reader = gguf.GGUFReader(MODEL)
-    path = tmp_path / "vocab.gguf"
-    writer = gguf.GGUFWriter(path, "qwen2")
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        sub = field.types[-1] if len(field.types) > 1 else None
-        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    path = gguf_files.varied(MODEL, tmp_path / "vocab.gguf", {}, weights=False)
     with pytest.raises(EngineError) as caught:
         Engine(config(path))
     assert "\n" not in caught.value.message

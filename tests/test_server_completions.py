@@ -127,18 +127,28 @@ def test_logprobs_of_pieces_of_characters() -> None:
         assert offsets == [0, 1, 1, 2]
 
 
-@pytest.mark.parametrize("infill", [False, True])
-def test_suffix_is_refused_with_the_reason(infill: bool) -> None:
-    with FakeHost(infill=infill) as host, serving(host) as client:
-        response = complete(client, suffix="end")
-        assert response.status_code == 400
-        assert response.json()["error"]["param"] == "suffix"
-        assert response.json()["error"]["message"] == (
-            "`suffix`: filling in is not offered so far"
-            if infill
-            else "`suffix`: fake has no tokens for filling in"
-        )
-        assert complete(client, suffix="").status_code == 200
+def test_suffix_is_refused_by_a_model_that_cannot_fill_in(client: httpx.Client) -> None:
+    response = complete(client, suffix="end")
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "suffix"
+    assert response.json()["error"]["message"] == "`suffix`: fake has no tokens for filling in"
+    assert complete(client, suffix="").status_code == 200
+
+
+def test_what_is_missing_before_a_suffix_is_filled_in() -> None:
+    with FakeHost(infill=True) as host, serving(host) as client:
+        assert complete(client, suffix="z").json()["choices"][0]["text"] == "Hello, world!"
+        assert complete(client, prompt=[97], suffix="z").status_code == 200
+        assert complete(client, prompt="", suffix="<s>").status_code == 200
+        assert [request.prompt for request in host.requests] == [
+            (BOS, 1, 97, 98, 2, ord("z"), 3),
+            (BOS, 1, 97, 2, ord("z"), 3),
+            (BOS, 1, 2, *b"<s>", 3),
+        ]
+        echoed = complete(client, suffix="z", echo=True).json()
+        assert echoed["choices"][0]["text"] == "abHello, world!"
+        long = complete(client, suffix="z" * 100_000)
+        assert long.json()["error"]["code"] == "context_length_exceeded"
 
 
 @pytest.mark.parametrize(

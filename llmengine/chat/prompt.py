@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from llmengine.chat.template import ChatTemplate, Message
 from llmengine.core import Host
-from llmengine.errors import ContextLengthExceeded
+from llmengine.errors import ContextLengthExceeded, InvalidRequest
 
 
 class Prompt(Struct, frozen=True):
@@ -44,8 +44,35 @@ def of_text(host: Host, text: str) -> Prompt:
     Some templates write the beginning-of-text token themselves: it is never doubled. Raises
     ContextLengthExceeded where the text cannot fit, before it is tokenized, which takes its time.
     """
+    bos = host.info().bos
+    _check_length(host, text)
+    written = bool(bos) and text.startswith(bos)
+    return Prompt(text, tuple(host.tokenize(text, special=True, bos=not written)))
+
+
+def of_gap(host: Host, prefix: str, suffix: str) -> Prompt:
+    """The prompt for what is missing between `prefix` and `suffix`, as llama.cpp's /infill has it.
+
+    The text is the prefix. Both are plain text: names of control tokens in them mean nothing.
+    Raises InvalidRequest for a model that cannot fill in, ContextLengthExceeded as `of_text` does.
+    """
+    marks = host.info().infill
+    if marks is None:
+        raise InvalidRequest(
+            f"`suffix`: {host.info().name} has no tokens for filling in",
+            param="suffix",
+            code="unsupported_parameter",
+        )
+    _check_length(host, prefix + suffix)
+    start = host.tokenize("", bos=True)[:1]
+    before, after = host.tokenize(prefix), host.tokenize(suffix)
+    tokens = [*start, marks.prefix, *before, marks.suffix, *after, marks.middle]
+    return Prompt(prefix, tuple(tokens))
+
+
+def _check_length(host: Host, text: str) -> None:
     info = host.info()
-    bos, limit = info.bos, info.max_sequence_length
+    limit = info.max_sequence_length
     least = len(text) // info.longest_piece
     if least > limit:
         raise ContextLengthExceeded(
@@ -53,5 +80,3 @@ def of_text(host: Host, text: str) -> Prompt:
             f"but the prompt has at least {least}: shorten it",
             param="prompt",
         )
-    written = bool(bos) and text.startswith(bos)
-    return Prompt(text, tuple(host.tokenize(text, special=True, bos=not written)))

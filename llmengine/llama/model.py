@@ -14,6 +14,7 @@ import llama_cpp
 import msgspec
 
 from llmengine.config import Config
+from llmengine.core import Infill
 from llmengine.errors import ConfigError, InvalidRequest, ModelNotFound, ModelUnavailable
 from llmengine.llama import library
 from llmengine.llama.tokenizer import Tokenizer
@@ -210,8 +211,14 @@ class Model:
         return int(llama_cpp.llama_vocab_eos(self._vocab))
 
     @functools.cached_property
-    def infill(self) -> bool:
-        return int(llama_cpp.llama_vocab_fim_pre(self._vocab)) >= 0
+    def infill(self) -> Infill | None:
+        names = (
+            llama_cpp.llama_vocab_fim_pre,
+            llama_cpp.llama_vocab_fim_suf,
+            llama_cpp.llama_vocab_fim_mid,
+        )
+        tokens = [int(name(self._vocab)) for name in names]
+        return Infill(*tokens) if min(tokens) >= 0 else None
 
     @functools.cached_property
     def end_tokens(self) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
@@ -19,7 +20,7 @@ Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 TopCount = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Tokens = Annotated[list[TokenId], Meta(min_length=1)]
-B = TypeVar("B", bound="Body")
+B = TypeVar("B", bound=Struct)
 
 if TYPE_CHECKING:
     _Overrides = Struct  # the real one is made at run time
@@ -118,9 +119,7 @@ class CompletionBody(Body, frozen=True, kw_only=True):
     suffix: str | None = None
 
 
-_decoders: dict[type[Body], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (ChatBody, CompletionBody)
-}
+_decoder = functools.cache(msgspec.json.Decoder)  # one for each type
 _AT = re.compile(r"^(?P<reason>.*) - at (?:`key` in )?`\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
@@ -133,7 +132,7 @@ def decode(body: bytes, kind: type[B]) -> tuple[B, dict[str, Any]]:
     if not body.strip():
         raise InvalidRequest("the body is empty: a JSON object is expected")
     try:
-        typed: B = _decoders[kind].decode(body)
+        typed: B = _decoder(kind).decode(body)
         fields: dict[str, Any] = json.loads(
             body, object_pairs_hook=_distinct, parse_constant=_no_constant
         )

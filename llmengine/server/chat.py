@@ -59,10 +59,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     strict = state.config.server.strict_parameters
     unknown = parameters.unknown(body, fields, strict=strict)
     state.check_model(body.model)
-    messages = [_message(at, each) for at, each in enumerate(body.messages)]
-    found = prompt.of_messages(
-        state.host, state.template, messages, tools=_tools(body), **_variables(body)
-    )
+    found = conversation(state, body)
     params = parameters.sampling(
         body,
         state.sampling,
@@ -73,6 +70,14 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     )
     state.check_tokens(found.tokens, "messages")
     return _Prepared(body, found, params, unknown)
+
+
+def conversation(state: State, body: ChatBody) -> Prompt:
+    """The prompt that the messages of `body` make, with its tools."""
+    messages = [_message(at, each) for at, each in enumerate(body.messages)]
+    return prompt.of_messages(
+        state.host, state.template, messages, tools=_tools(body), **_variables(body)
+    )
 
 
 def _message(at: int, message: Message) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     unknown = parameters.unknown(body, fields, strict=strict)
     state.check_model(body.model)
     _check_offered(state, body)
-    prompts = [_prompt(state, each) for each in _given(body)]
+    prompts = [_prompt(state, each, body.suffix) for each in _given(body)]
     if len(prompts) * body.choices > MAX_CHOICES:
         raise InvalidRequest(
             f"{len(prompts)} prompts with `n` = {body.choices} are more than {MAX_CHOICES} answers",
@@ -64,11 +64,6 @@ def _check_offered(state: State, body: CompletionBody) -> None:
         raise InvalidRequest(
             "`best_of`: answers are not ranked here, it may only equal `n`", param="best_of"
         )
-    if body.suffix:
-        why = "filling in is not offered so far"
-        if not state.info.infill:
-            why = f"{state.model} has no tokens for filling in"
-        raise InvalidRequest(f"`suffix`: {why}", param="suffix", code="unsupported_parameter")
     if body.echo and body.logprobs is not None:
         raise InvalidRequest(
             "`echo` with `logprobs`: the log-probabilities of a prompt are not offered",
@@ -89,15 +84,17 @@ def _given(body: CompletionBody) -> list[str | list[int]]:
     return [each for each in body.prompt if not isinstance(each, int)]
 
 
-def _prompt(state: State, given: str | list[int]) -> Prompt:
+def _prompt(state: State, given: str | list[int], suffix: str | None) -> Prompt:
+    if suffix:
+        text = given if isinstance(given, str) else _text(state, given)
+        return prompt.of_gap(state.host, text, suffix)
     if isinstance(given, str):
         found = prompt.of_text(state.host, given)
         state.check_tokens(found.tokens, "prompt")
         return Prompt(given, found.tokens)
-    beyond = [token for token in given if token >= state.info.vocabulary]
-    if beyond:
-        raise InvalidRequest(
-            f"`prompt`: the model has {state.info.vocabulary} tokens, {beyond[0]} is none of them",
-            param="prompt",
-        )
-    return Prompt(state.host.detokenize(given), tuple(given))
+    return Prompt(_text(state, given), tuple(given))
+
+
+def _text(state: State, tokens: list[int]) -> str:
+    state.check_known(tokens, "prompt")
+    return state.host.detokenize(tokens)

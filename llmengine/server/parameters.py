@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from llmengine.core import ModelInfo
 from llmengine.errors import InvalidRequest
@@ -38,7 +39,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def unknown(body: Body, fields: Mapping[str, Any], *, strict: bool) -> list[str]:
+def unknown(body: Struct, fields: Mapping[str, Any], *, strict: bool) -> list[str]:
     """The names in `fields` that mean nothing here.
 
     Raises InvalidRequest for a known parameter that cannot be honoured and, if `strict`, for an

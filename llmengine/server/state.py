@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -68,6 +68,14 @@ class State:
         if not tokens:
             raise InvalidRequest(f"`{param}` has no tokens", param=param)
         return tokens
+
+    def check_known(self, tokens: Sequence[int], param: str) -> None:
+        if max(tokens, default=0) >= self.info.vocabulary:
+            raise InvalidRequest(
+                f"`{param}`: the model has {self.info.vocabulary} tokens, "
+                f"{max(tokens)} is none of them",
+                param=param,
+            )
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
