@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -82,6 +83,15 @@ class Infill(Struct, frozen=True):
     middle: int
 
 
+class Pair(Struct, frozen=True):
+    """The tokens around a query and a document that are to be compared."""
+
+    start: tuple[int, ...]
+    middle: tuple[int, ...]
+    end: tuple[int, ...]
+    template: str | None = None  # text with {query} and {document}, in place of the tokens
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """What a client may know of the loaded model."""
 
@@ -100,6 +110,10 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     bos: str
     eos: str
     sampling: dict[str, float] = {}  # SamplingParams that the file advises, by name
+    generates: bool = True  # whether it can write text
+    embedding_size: int  # values of an embedding
+    ranks: bool = False  # whether `embed` gives scores instead of embeddings
+    pair: Pair | None = None  # of a ranking model
     infill: Infill | None  # None where the vocabulary cannot mark a gap
     device: str
     threads: int
@@ -144,6 +158,15 @@ class Host(Protocol):
 
         Raises ContextLengthExceeded and InvalidRequest before anything is computed,
         EngineOverloaded when the queue is full, ModelUnavailable when closing.
+        """
+        ...
+
+    def embed(self, inputs: Sequence[Sequence[int]]) -> Future[list[bytes]]:
+        """Compute an embedding of each input of token ids, special tokens included.
+
+        Each comes as float32 values, little-endian, of length 1 and `ModelInfo.embedding_size`
+        many; from a ranking model, its scores. Cancelling the future stops it at the next batch.
+        Raises, and fails with, what `submit` does.
         """
         ...
 

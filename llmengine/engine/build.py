@@ -13,6 +13,7 @@ from llmengine.cache.policy import POLICIES
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import CacheConfig, Config
 from llmengine.engine.cells import Cells
+from llmengine.engine.embedder import SEQUENCES, Embedder
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
@@ -20,7 +21,9 @@ from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.slots import Limits, Slots
 from llmengine.llama.context import Context
+from llmengine.llama.embedding import EmbeddingContext
 from llmengine.llama.model import Model
+from llmengine.llama.traits import traits_of
 
 MEBIBYTE = 1024 * 1024
 
@@ -32,6 +35,7 @@ class Parts:
     slots: Slots
     scheduler: Scheduler
     runner: Runner
+    embedder: Embedder
 
 
 def build(model: Model, config: Config, *, cells: int, threads: int) -> Parts:
@@ -68,7 +72,17 @@ def build(model: Model, config: Config, *, cells: int, threads: int) -> Parts:
         keeper=keeper,
         arena=arena,
     )
-    return Parts(context, cache, slots, scheduler, Runner(model, context, scheduler, pacer))
+    runner = Runner(model, context, scheduler, pacer)
+    return Parts(context, cache, slots, scheduler, runner, _embedder(model, config, threads))
+
+
+def _embedder(model: Model, config: Config, threads: int) -> Embedder:
+    def context(length: int) -> EmbeddingContext:
+        return EmbeddingContext(model, config, length=length, sequences=SEQUENCES, threads=threads)
+
+    performance = config.performance
+    max_itl = performance.max_itl_ms / 1000
+    return Embedder(traits_of(model), context, max_itl=max_itl, rows=performance.prefill_batch)
 
 
 def open_cache(settings: CacheConfig) -> PromptCache | None:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Sequence as Tokens
+from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
 
@@ -16,16 +17,17 @@ from llmengine.config import Config
 from llmengine.core import ModelInfo, Output, Request, Sink, Stats
 from llmengine.engine import sizing
 from llmengine.engine.build import build
+from llmengine.engine.check import check_inputs, check_request
+from llmengine.engine.describe import describe
+from llmengine.engine.embedder import Job
 from llmengine.engine.runner import Outputs
 from llmengine.engine.sequence import Sequence
 from llmengine.errors import (
-    ContextLengthExceeded,
     EngineOverloaded,
     Internal,
     InvalidRequest,
     ModelUnavailable,
 )
-from llmengine.grammar import gbnf
 from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
 from llmengine.llama.sampler import Sampler
@@ -58,7 +60,7 @@ class Engine:
         except BaseException:
             self._model.close()
             raise
-        self._inbox: SimpleQueue[Sequence | Cancel | Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[Sequence | Job | Cancel | Stop] = SimpleQueue()
         self._lock = threading.Condition()
         self._active: set[str] = set()  # requests that have not had their last output
         self._doomed: set[str] = set()  # those of them that are cancelled
@@ -75,7 +77,7 @@ class Engine:
         parts = build(model, config, cells=cells, threads=self._threads)
         self._context, self._cache = parts.context, parts.cache
         self._slots, self._scheduler = parts.slots, parts.scheduler
-        self._runner = parts.runner
+        self._runner, self._embedder = parts.runner, parts.embedder
         self._fingerprint = f"{fingerprint.of_file(model.path)} {parts.context.fingerprint}"
 
     def __enter__(self) -> Engine:
@@ -92,7 +94,7 @@ class Engine:
     # Requests, from any thread
 
     def submit(self, request: Request, sink: Sink) -> None:
-        self._check(request)
+        check_request(request, self._info, self._config.cache if self._cache else None)
         room = self._max_length - len(request.prompt)
         if request.params.max_tokens:
             room = min(room, request.params.max_tokens)
@@ -103,40 +105,14 @@ class Engine:
             self._admit(request.id)
             self._inbox.put(sequence)
 
-    def _check(self, request: Request) -> None:
-        """Refuse a prompt or a grammar before anything is computed."""
-        length = len(request.prompt)
-        if not length:
-            raise InvalidRequest("the prompt is empty", param="prompt")
-        if length >= self._max_length:
-            raise ContextLengthExceeded(
-                f"This model's maximum context length is {self._max_length} tokens, "
-                f"but the prompt has {length}: shorten it",
-                param="prompt",
-            )
-        vocabulary = self._model.vocabulary
-        if min(request.prompt) < 0 or max(request.prompt) >= vocabulary:
-            raise InvalidRequest(
-                f"the prompt has token ids outside 0..{vocabulary - 1}", param="prompt"
-            )
-        if request.params.grammar is not None:
-            gbnf.check(request.params.grammar)
-        if request.warm:
-            self._check_warm(length)
-
-    def _check_warm(self, length: int) -> None:
-        settings = self._config.cache
-        if self._cache is None:
-            raise InvalidRequest(
-                "there is no prompt cache to warm: set cache.enabled and cache.max_size_mb",
-                param="warm",
-            )
-        if length < settings.min_tokens:
-            raise InvalidRequest(
-                f"the prompt has {length} tokens, and those shorter than "
-                f"cache.min_tokens = {settings.min_tokens} are not kept",
-                param="warm",
-            )
+    def embed(self, inputs: Tokens[Tokens[int]]) -> Future[list[bytes]]:
+        check_inputs(inputs, self._info)
+        job = Job(inputs)
+        with self._lock:
+            self._admit(job.id)
+            self._inbox.put(job)
+        job.future.add_done_callback(lambda _: self._release([job.id]))
+        return job.future
 
     def _admit(self, request_id: str) -> None:
         if not self._accepting:
@@ -177,6 +153,7 @@ class Engine:
             if self._thread.is_alive():
                 self._inbox.put(Stop())
                 self._context.abort()
+                self._embedder.abort()
         self._thread.join()
         self._context.close()
         self._model.close()
@@ -193,7 +170,9 @@ class Engine:
                 log.exception("a step failed; its requests are ended")
                 outputs = self._runner.end_all("error", Internal("the engine had to start over"))
             self._deliver(outputs)
+            self._embedder.step(len(self._scheduler.running), self._runner.last_step_seconds)
         self._deliver(self._runner.end_all("cancelled"))
+        self._embedder.close()
         self._keep_states()
 
     def _keep_states(self) -> None:
@@ -205,7 +184,7 @@ class Engine:
 
     def _receive(self) -> bool:
         """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
-        while not self._inbox.empty() or not self._runner.busy:
+        while not self._inbox.empty() or not (self._runner.busy or self._embedder.busy):
             # An idle moment: what the slots hold is brought to safety, one state at a time.
             if self._inbox.empty() and self._slots.save_next():
                 continue
@@ -215,6 +194,8 @@ class Engine:
                 return False
             if isinstance(message, Cancel):
                 self._runner.cancel(message.request_id)
+            elif isinstance(message, Job):
+                self._embedder.add(message)
             else:
                 self._runner.add(message)
         return True
@@ -225,16 +206,21 @@ class Engine:
             message = self._inbox.get()
             if isinstance(message, Sequence):
                 self._scheduler.add(message)
+            elif isinstance(message, Job):
+                self._embedder.add(message)
 
     def _deliver(self, outputs: Outputs) -> None:
         for sink, items in outputs.items():
             ended = [output.request_id for output in items if output.finish_reason]
             if ended:
-                with self._lock:
-                    self._active.difference_update(ended)
-                    self._doomed.difference_update(ended)
-                    self._lock.notify_all()
+                self._release(ended)
             _send(sink, items)
+
+    def _release(self, ended: list[str]) -> None:
+        with self._lock:
+            self._active.difference_update(ended)
+            self._doomed.difference_update(ended)
+            self._lock.notify_all()
 
     # What it is and how it does, from any thread
 
@@ -252,31 +238,14 @@ class Engine:
 
     @functools.cached_property
     def _info(self) -> ModelInfo:
-        model = self._model
-        devices = model.devices
-        return ModelInfo(
-            name=self._config.model.name or model.path.stem,
-            path=str(model.path),
-            description=model.description,
-            created=int(model.path.stat().st_mtime),
-            size_bytes=model.size_bytes,
-            parameters=model.parameters,
-            vocabulary=model.vocabulary,
-            longest_piece=model.longest_piece,
-            context_length=model.context_length,
-            max_sequence_length=self._max_length,
-            context_size=self._context.cells,
-            chat_template=model.chat_template,
-            bos=self._name(model.bos),
-            eos=self._name(model.eos),
-            sampling=model.sampling,
-            infill=model.infill,
-            device=", ".join(each.name for each in devices) or "CPU",
-            threads=self._threads,
-        )
-
-    def _name(self, token: int) -> str:
-        return self._model.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+        with self._model.in_use():
+            return describe(
+                self._model,
+                self._config,
+                cells=self._context.cells,
+                max_length=self._max_length,
+                threads=self._threads,
+            )
 
     def stats(self) -> Stats:
         runner, scheduler = self._runner, self._scheduler

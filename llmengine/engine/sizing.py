@@ -9,6 +9,7 @@ from llmengine.config import Config
 from llmengine.errors import ConfigError
 from llmengine.llama.context import DETERMINISTIC_ROWS, kv_value_bytes
 from llmengine.llama.model import Model
+from llmengine.llama.traits import traits_of
 
 log = logging.getLogger("llmengine.engine")
 
@@ -25,6 +26,8 @@ def cell_bytes(model: Model, config: Config) -> int:
 
 def context_cells(model: Model, config: Config) -> int:
     """Tokens that the KV cache holds."""
+    if not traits_of(model).generates:
+        return _SMALLEST
     if config.model.context_size:
         return max(config.model.context_size, _SMALLEST)
     sequence = config.model.max_sequence_length or model.context_length
@@ -40,6 +43,8 @@ def sequence_length(model: Model, config: Config, cells: int) -> int:
     Raises ConfigError when the setting asks for more than the KV cache holds.
     """
     wanted = config.model.max_sequence_length
+    if not traits_of(model).generates:
+        return min(wanted or model.context_length, model.context_length)
     if not wanted:
         return min(model.context_length or cells, cells)
     if wanted > cells:

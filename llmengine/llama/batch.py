@@ -69,6 +69,11 @@ class Batch:
         self.rows = end
         self.outputs += len(tokens)
 
+    def output_all(self) -> None:
+        """Ask for an output of every row."""
+        self._output[: self.rows] = 1
+        self.outputs = self.rows
+
     @property
     def native(self) -> llama_cpp.llama_batch:
         self._batch.n_tokens = self.rows

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from llmengine.config import Config
 from llmengine.errors import OutOfMemory
 from llmengine.llama import library
+from llmengine.llama.abort import AbortFlag
 from llmengine.llama.batch import Batch
 from llmengine.llama.model import Model
 
@@ -28,10 +29,6 @@ _FLASH_ATTENTION = {
     "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
-
-# ggml calls the abort callback for every node of the graph. strlen on a flag of one byte answers
-# it without the interpreter: "" is false, any other string true.
-_strlen = ctypes.CDLL(None).strlen
 
 
 class Status(enum.Enum):
@@ -63,7 +60,7 @@ class Context:
         self.sequences = sequences + self.deterministic  # the last one pads the batch
         rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
         self.rows = min(max(rows, config.slots), cells)  # of one step
-        self._abort = ctypes.create_string_buffer(2)
+        self._abort = AbortFlag()
         # llama.cpp wants room for a row of every sequence, used or not.
         self._batch = Batch(max(self.rows, sequences) + 2 * self.deterministic)
         library.forget_errors()
@@ -90,8 +87,7 @@ class Context:
         params.swa_full = True  # or no prefix of a sliding-window model could be shared
         params.offload_kqv = bool(self.model.devices)
         params.no_perf = True
-        params.abort_callback = ctypes.cast(_strlen, llama_cpp.ggml_abort_callback)
-        params.abort_callback_data = ctypes.cast(self._abort, ctypes.c_void_p)
+        self._abort.attach(params)
         return params
 
     @property
@@ -114,7 +110,7 @@ class Context:
 
     def decode(self) -> Status:
         """Compute the batch (`llama_decode`)."""
-        self._abort[0] = b"\0"
+        self._abort.clear()
         if not self.deterministic:
             return self._decode()
         self._pad()
@@ -134,7 +130,7 @@ class Context:
 
     def abort(self) -> None:
         """Stop a `decode` that is under way; from any thread."""
-        self._abort[0] = b"\1"
+        self._abort.set()
 
     def logits(self, outputs: int) -> Logits:
         """The logits of the last batch, [outputs, vocabulary]: valid until the next `decode`."""

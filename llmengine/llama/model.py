@@ -186,13 +186,16 @@ class Model:
         """Tokens of the attention window, 0 for full attention."""
         return int(llama_cpp.llama_model_n_swa(self._model))
 
+    def of_architecture(self, key: str) -> str | None:
+        """The GGUF value of a key whose name begins with the architecture's."""
+        return self.metadata(f"{self.metadata('general.architecture')}.{key}")
+
     def kv_bytes_per_token(self, bytes_per_value: float) -> int:
         """Bytes of KV cache that one token takes at most."""
-        architecture = self.metadata("general.architecture") or ""
         heads = max(1, llama_cpp.llama_model_n_head(self._model))
         width = llama_cpp.llama_model_n_embd(self._model) // heads
-        key = int(self.metadata(f"{architecture}.attention.key_length") or width)
-        value = int(self.metadata(f"{architecture}.attention.value_length") or width)
+        key = int(self.of_architecture("attention.key_length") or width)
+        value = int(self.of_architecture("attention.value_length") or width)
         layers = llama_cpp.llama_model_n_layer(self._model)
         kv_heads = max(1, llama_cpp.llama_model_n_head_kv(self._model))
         return int(layers * kv_heads * (key + value) * bytes_per_value)

@@ -19,8 +19,9 @@ class Tokenizer:
 
     def __init__(self, vocab: llama_cpp.llama_vocab_p) -> None:
         self._vocab = vocab
-        # An end token would be added after every part.
-        names = [] if llama_cpp.llama_vocab_get_add_eos(vocab) else _control_names(vocab)
+        # An end token, or a separator, would be added after every part, or after the first alone.
+        get_eos, get_sep = llama_cpp.llama_vocab_get_add_eos, llama_cpp.llama_vocab_get_add_sep
+        names = [] if get_eos(vocab) or get_sep(vocab) else _control_names(vocab)
         longest_first = sorted(names, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first))) if names else None
 

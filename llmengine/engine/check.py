@@ -1,0 +1,62 @@
+"""What is refused before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmengine.config import CacheConfig
+from llmengine.core import ModelInfo, Request
+from llmengine.errors import ContextLengthExceeded, InvalidRequest
+from llmengine.grammar import gbnf
+
+
+def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) -> None:
+    """`cache` is None where there is no prompt cache."""
+    if not info.generates:
+        raise InvalidRequest(
+            f"{info.name} reads text and cannot write any: use /v1/embeddings",
+            param="model",
+            code="unsupported_model",
+        )
+    check_tokens(request.prompt, info, info.max_sequence_length - 1, "prompt")
+    if request.params.grammar is not None:
+        gbnf.check(request.params.grammar)
+    if request.warm:
+        _check_warm(len(request.prompt), cache)
+
+
+def check_inputs(inputs: Sequence[Sequence[int]], info: ModelInfo) -> None:
+    """Those of `Host.embed`."""
+    if not inputs:
+        raise InvalidRequest("there is no input", param="input")
+    for each in inputs:
+        check_tokens(each, info, info.max_sequence_length, "input")
+
+
+def check_tokens(tokens: Sequence[int], info: ModelInfo, most: int, name: str) -> None:
+    if not tokens:
+        raise InvalidRequest(f"the {name} is empty", param=name)
+    if len(tokens) > most:
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {info.max_sequence_length} tokens, "
+            f"but the {name} has {len(tokens)}: shorten it",
+            param=name,
+        )
+    if min(tokens) < 0 or max(tokens) >= info.vocabulary:
+        raise InvalidRequest(
+            f"the {name} has token ids outside 0..{info.vocabulary - 1}", param=name
+        )
+
+
+def _check_warm(length: int, cache: CacheConfig | None) -> None:
+    if cache is None:
+        raise InvalidRequest(
+            "there is no prompt cache to warm: set cache.enabled and cache.max_size_mb",
+            param="warm",
+        )
+    if length < cache.min_tokens:
+        raise InvalidRequest(
+            f"the prompt has {length} tokens, and those shorter than "
+            f"cache.min_tokens = {cache.min_tokens} are not kept",
+            param="warm",
+        )

@@ -1,0 +1,45 @@
+"""What is told of a loaded model."""
+
+from __future__ import annotations
+
+from llmengine.config import Config
+from llmengine.core import ModelInfo
+from llmengine.llama.model import Model
+from llmengine.llama.traits import Pooling, pair_of, traits_of
+
+UNBOUNDED = 2**31 - 1  # bytes of a piece: any text may be one unknown token
+
+
+def describe(
+    model: Model, config: Config, *, cells: int, max_length: int, threads: int
+) -> ModelInfo:
+    traits = traits_of(model)
+    ranks = traits.pooling is Pooling.RANK
+    return ModelInfo(
+        name=config.model.name or model.path.stem,
+        path=str(model.path),
+        description=model.description,
+        created=int(model.path.stat().st_mtime),
+        size_bytes=model.size_bytes,
+        parameters=model.parameters,
+        vocabulary=model.vocabulary,
+        longest_piece=model.longest_piece if traits.keeps_text else UNBOUNDED,
+        context_length=model.context_length,
+        max_sequence_length=max_length,
+        context_size=cells,
+        chat_template=model.chat_template,
+        bos=_name(model, model.bos),
+        eos=_name(model, model.eos),
+        sampling=model.sampling,
+        infill=model.infill,
+        generates=traits.generates,
+        embedding_size=traits.embedding_size,
+        ranks=ranks,
+        pair=pair_of(model) if ranks else None,
+        device=", ".join(each.name for each in model.devices) or "CPU",
+        threads=threads,
+    )
+
+
+def _name(model: Model, token: int) -> str:
+    return model.piece(token).decode("utf-8", "replace") if token >= 0 else ""
