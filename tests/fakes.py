@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import codecs
+import math
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from llmengine.core import (
     FinishReason,
     Infill,
     ModelInfo,
     Output,
+    Pair,
     Request,
     Sink,
     Stats,
@@ -59,6 +63,7 @@ class FakeHost:
         template: str | None = TEMPLATE,
         context: int = 4096,
         infill: bool = False,
+        ranks: bool = False,
     ) -> None:
         self.answer = answer
         self.step = step
@@ -68,12 +73,13 @@ class FakeHost:
         self.limit: int | None = None
         self.failure: ErrorInfo | None = None
         self.requests: list[Request] = []
+        self.embedded: list[tuple[Sequence[Sequence[int]], Future[list[bytes]]]] = []
         self.cancelled: list[str] = []
         self.sink_calls = 0
         self.most_running = 0
         self._finished: dict[str, int] = {}
         self._completion_tokens = 0
-        self._info = _info(name, template, context, infill)
+        self._info = _info(name, template, context, infill, ranks)
         self._running: dict[str, _Running] = {}
         self._open = threading.Event()
         self._open.set()
@@ -115,6 +121,26 @@ class FakeHost:
             self._running[request.id] = _Running(request, sink, text, self._info.eos)
             self.most_running = max(self.most_running, len(self._running))
             self._change.notify_all()
+
+    def embed(self, inputs: Sequence[Sequence[int]]) -> Future[list[bytes]]:
+        """How often each of a, b, c and d is in a text; with `ranks`, its length."""
+        if self.refuse is not None:
+            raise self.refuse
+        for each in inputs:
+            if len(each) > self.context:
+                raise ContextLengthExceeded(f"the input has {len(each)} tokens", param="input")
+        found: Future[list[bytes]] = Future()
+        self.embedded.append((inputs, found))
+        if self._open.is_set():
+            found.set_result([self._vector(each) for each in inputs])
+        return found
+
+    def _vector(self, tokens: Sequence[int]) -> bytes:
+        if self._info.ranks:
+            return struct.pack("<f", len(tokens) - 10)
+        counts = [sum(token == byte for token in tokens) for byte in b"abcd"]
+        norm = math.hypot(*counts) or 1.0
+        return struct.pack("<4f", *(count / norm for count in counts))
 
     def cancel(self, request_id: str) -> None:
         with self._change:
@@ -263,7 +289,7 @@ class _Running:
         )
 
 
-def _info(name: str, template: str | None, context: int, infill: bool) -> ModelInfo:
+def _info(name: str, template: str | None, context: int, infill: bool, ranks: bool) -> ModelInfo:
     return ModelInfo(
         name=name,
         path=f"/models/{name}.gguf",
@@ -279,6 +305,9 @@ def _info(name: str, template: str | None, context: int, infill: bool) -> ModelI
         chat_template=template,
         bos="<s>",
         eos="</s>",
+        embedding_size=4,
+        ranks=ranks,
+        pair=Pair((BOS,), (EOS,), (EOS,)) if ranks else None,
         infill=Infill(1, 2, 3) if infill else None,
         device="cpu",
         threads=1,

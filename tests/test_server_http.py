@@ -95,7 +95,7 @@ def test_health() -> None:
     [
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/nothing", 404, "not_found"),
-        ("POST", "/v1/embeddings", 404, "not_found"),
+        ("POST", "/v1/images", 404, "not_found"),
         ("GET", "/v1/../health/%00", 404, "not_found"),
         ("GET", CHAT, 405, "method_not_allowed"),
         ("PUT", "/v1/completions", 405, "method_not_allowed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,13 +71,32 @@ def of_gap(host: Host, prefix: str, suffix: str) -> Prompt:
     return Prompt(prefix, tuple(tokens))
 
 
-def _check_length(host: Host, text: str) -> None:
+def of_input(host: Host, text: str, param: str = "input") -> tuple[int, ...]:
+    """The tokens of a text to be embedded, with those that the model wants around it."""
+    _check_length(host, text, param)
+    return tuple(host.tokenize(text, special=True, bos=True))
+
+
+def of_pair(host: Host, query: str, document: str) -> tuple[int, ...]:
+    """The tokens of which a ranking model reads how well `document` answers `query`."""
+    pair = host.info().pair
+    assert pair is not None
+    _check_length(host, query + document, "documents")
+    if pair.template is not None:
+        parts = {"{query}": query, "{document}": document}
+        text = re.sub(r"\{query\}|\{document\}", lambda found: parts[found[0]], pair.template)
+        return tuple(host.tokenize(text, special=True))
+    before, after = host.tokenize(query), host.tokenize(document)
+    return (*pair.start, *before, *pair.middle, *after, *pair.end)
+
+
+def _check_length(host: Host, text: str, param: str = "prompt") -> None:
     info = host.info()
     limit = info.max_sequence_length
     least = len(text) // info.longest_piece
     if least > limit:
         raise ContextLengthExceeded(
             f"This model's maximum context length is {limit} tokens, "
-            f"but the prompt has at least {least}: shorten it",
-            param="prompt",
+            f"but `{param}` has at least {least}: shorten it",
+            param=param,
         )

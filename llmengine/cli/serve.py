@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import asyncio
     import socket
 
-    from llmengine.core import Host
+    from llmengine.core import Host, ModelInfo
     from llmengine.server.app import App
+    from llmengine.server.state import State
 
 
 @takes_settings(
@@ -65,7 +66,7 @@ async def _serve(app: App, host: Host, listener: socket.socket, config: Config) 
         listener,
         stop,
         drain_seconds=config.server.drain_seconds,
-        ready=lambda: _announce(listener, app.ctx.state.model, config),
+        ready=lambda: _announce(listener, app.ctx.state, config),
     )
 
 
@@ -77,14 +78,14 @@ def _signalled(stop: asyncio.Event, number: int) -> None:
     _say("finishing what runs; once more ends at once")
 
 
-def _announce(listener: socket.socket, model: str, config: Config) -> None:
+def _announce(listener: socket.socket, state: State, config: Config) -> None:
     import ipaddress
 
     address, port = listener.getsockname()[:2]
     local = ipaddress.ip_address(address.partition("%")[0])
     host = f"[{address}]" if local.version == 6 else address
     url = f"http://{host}:{port}"
-    _say(f"llmengine {__version__} serves {model} at {url}/v1 (Ctrl-C stops)")
+    _say(f"llmengine {__version__} serves {state.model} at {url}/v1 (Ctrl-C stops)")
     if not config.server.api_key and not local.is_loopback:
         _say(
             f"warning: whoever reaches {url} may use it: there is no API key; set --api-key or "
@@ -92,10 +93,16 @@ def _announce(listener: socket.socket, model: str, config: Config) -> None:
             colour="1;33",
         )
     key = " -H 'Authorization: Bearer KEY'" if config.server.api_key else ""
-    _say(
-        f"try: curl {url}/v1/chat/completions{key} "
-        """-d '{"messages": [{"role": "user", "content": "Hello!"}]}'"""
-    )
+    _say(f"try: curl {url}{_example(state.info, key)}")
+
+
+def _example(info: ModelInfo, key: str) -> str:
+    if info.generates:
+        body = '{"messages": [{"role": "user", "content": "Hello!"}]}'
+        return f"/v1/chat/completions{key} -d '{body}'"
+    if info.ranks:
+        return f"/v1/rerank{key} -d " + """'{"query": "fruit", "documents": ["a pear", "a car"]}'"""
+    return f"/v1/embeddings{key} -d " + """'{"input": "Hello!"}'"""
 
 
 def _say(line: str, colour: str = "") -> None:

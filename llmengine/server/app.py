@@ -14,7 +14,17 @@ from llmengine.config import Config, ServerConfig
 from llmengine.core import Host
 from llmengine.errors import ConfigError
 from llmengine.log import NAME as LOGGER
-from llmengine.server import chat, completions, errors, fine_tuning, health, models, tokens
+from llmengine.server import (
+    chat,
+    completions,
+    embeddings,
+    errors,
+    fine_tuning,
+    health,
+    models,
+    rerank,
+    tokens,
+)
 from llmengine.server.record import record_of
 from llmengine.server.security import Origins, authorize
 from llmengine.server.state import State, state_of
@@ -36,7 +46,7 @@ def create_app(host: Host, config: Config) -> App:
     _quieten()
     app.ctx.state = State(host, config)
     app.ctx.origins = Origins(config.server)
-    for family in (chat, completions, models, tokens, fine_tuning, health):
+    for family in (chat, completions, embeddings, rerank, models, tokens, fine_tuning, health):
         app.blueprint(family.blueprint.copy(family.blueprint.name))
     if config.metrics.enabled:
         if (taken := config.metrics.endpoint) == "/health" or taken.startswith("/v1/"):

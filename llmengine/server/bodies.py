@@ -20,6 +20,7 @@ Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 TopCount = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Tokens = Annotated[list[TokenId], Meta(min_length=1)]
+Texts = str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
 B = TypeVar("B", bound=Struct)
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class ChatBody(Body, frozen=True, kw_only=True):
 class CompletionBody(Body, frozen=True, kw_only=True):
     """https://platform.openai.com/docs/api-reference/completions/create"""
 
-    prompt: str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
+    prompt: Texts
     logprobs: TopCount | None = None
     echo: bool | None = None
     best_of: Choices | None = None
@@ -143,6 +144,18 @@ def decode(body: bytes, kind: type[B]) -> tuple[B, dict[str, Any]]:
     except ValueError as error:  # bad JSON and bad UTF-8, of either parser
         raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
     return typed, fields
+
+
+def texts(given: Texts, name: str) -> list[str | list[int]]:
+    """Each text or prompt: a list of integers is one, any other list has one in each item."""
+    if isinstance(given, str):
+        return [given]
+    tokens = [each for each in given if isinstance(each, int)]
+    if len(tokens) == len(given):
+        return [tokens]
+    if tokens:
+        raise InvalidRequest(f"`{name}` mixes token ids with other items", param=name)
+    return [each for each in given if not isinstance(each, int)]
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -10,7 +10,7 @@ from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import SamplingParams
 from llmengine.server import parameters
-from llmengine.server.bodies import MAX_CHOICES, CompletionBody, decode
+from llmengine.server.bodies import MAX_CHOICES, CompletionBody, decode, texts
 from llmengine.server.completion_format import CompletionFormat
 from llmengine.server.generation import answer, head
 from llmengine.server.record import record_of
@@ -49,7 +49,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     unknown = parameters.unknown(body, fields, strict=strict)
     state.check_model(body.model)
     _check_offered(state, body)
-    prompts = [_prompt(state, each, body.suffix) for each in _given(body)]
+    prompts = [_prompt(state, each, body.suffix) for each in texts(body.prompt, "prompt")]
     if len(prompts) * body.choices > MAX_CHOICES:
         raise InvalidRequest(
             f"{len(prompts)} prompts with `n` = {body.choices} are more than {MAX_CHOICES} answers",
@@ -70,18 +70,6 @@ def _check_offered(state: State, body: CompletionBody) -> None:
             param="echo",
             code="unsupported_parameter",
         )
-
-
-def _given(body: CompletionBody) -> list[str | list[int]]:
-    """The prompts: a list of integers is one prompt, any other list has one in each item."""
-    if isinstance(body.prompt, str):
-        return [body.prompt]
-    tokens = [each for each in body.prompt if isinstance(each, int)]
-    if len(tokens) == len(body.prompt):
-        return [tokens]
-    if tokens:
-        raise InvalidRequest("`prompt` mixes token ids with other prompts", param="prompt")
-    return [each for each in body.prompt if not isinstance(each, int)]
 
 
 def _prompt(state: State, given: str | list[int], suffix: str | None) -> Prompt:
