@@ -66,9 +66,8 @@ class FakeBatch:
         self.items.append((sequence, position, list(tokens), output))
         self.rows += len(tokens)
 
-    def add_each(self, sequences: Tokens[int], positions: Tokens[int], tokens: Tokens[int]) -> None:
-        for sequence, position, token in zip(sequences, positions, tokens, strict=True):
-            self.add(sequence, position, [token], True)
+    def add_row(self, sequence: int, position: int, token: int) -> None:
+        self.add(sequence, position, [token], True)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from llmengine.engine.slots import common_prefix
 
 def test_shared_cells_are_taken_once_and_free_with_their_last_holder() -> None:
     cells = Cells(10)
+    cells.occupy(6)
     mine = cells.take(6)
     cells.share(mine[:4])
     assert cells.used == 6
@@ -24,12 +25,13 @@ def test_shared_cells_are_taken_once_and_free_with_their_last_holder() -> None:
     assert cells.used == 4
     cells.give(mine[:4])
     assert cells.used == 0
+    cells.occupy(10)
     assert sorted(cells.take(10)) == list(range(10))
 
 
 def test_more_cells_than_there_are_is_an_error() -> None:
     with pytest.raises(ValueError, match="5 cells wanted, 4 free"):
-        Cells(4).take(5)
+        Cells(4).occupy(5)
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=60))

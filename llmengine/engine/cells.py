@@ -11,7 +11,8 @@ CellIds = npt.NDArray[np.int32]
 class Cells:
     """Reference counts of KV cells; a cell that several slots share is taken once.
 
-    The ids are ours, not llama.cpp's.
+    The ids are ours, not llama.cpp's. A slot takes them when it shares or gives back its cells:
+    in most steps only the count matters.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -20,19 +21,24 @@ class Cells:
 
     def reset(self) -> None:
         self._references = np.zeros(self.capacity, np.int32)
-        self._free = np.arange(self.capacity, dtype=np.int32)[::-1].copy()  # a stack
+        self._stack = np.arange(self.capacity, dtype=np.int32)[::-1].copy()  # ids not taken
+        self._top = self.capacity
         self.free = self.capacity
 
     @property
     def used(self) -> int:
         return self.capacity - self.free
 
-    def take(self, count: int) -> CellIds:
-        """`count` free cells; the caller has checked that there are so many."""
+    def occupy(self, count: int) -> None:
+        """Count `count` more cells as taken; the caller has checked that there are so many."""
         if count > self.free:
             raise ValueError(f"{count} cells wanted, {self.free} free")
         self.free -= count
-        taken: CellIds = self._free[self.free : self.free + count].copy()
+
+    def take(self, count: int) -> CellIds:
+        """The ids of `count` cells that were occupied before."""
+        self._top -= count
+        taken: CellIds = self._stack[self._top : self._top + count].copy()
         self._references[taken] = 1
         return taken
 
@@ -42,7 +48,8 @@ class Cells:
     def give(self, cells: CellIds) -> None:
         self._references[cells] -= 1
         unused = cells[self._references[cells] == 0]
-        self._free[self.free : self.free + len(unused)] = unused
+        self._stack[self._top : self._top + len(unused)] = unused
+        self._top += len(unused)
         self.free += len(unused)
 
     def sole(self, cells: CellIds) -> int:

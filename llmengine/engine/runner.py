@@ -24,7 +24,6 @@ class Runner:
     """Runs sequences through a context. Only the engine's thread may use it."""
 
     def __init__(self, model: Model, context: Context, scheduler: Scheduler, pacer: Pacer) -> None:
-        self.in_step: frozenset[str] = frozenset()  # ids of the requests being computed
         self.finished: Counter[str] = Counter()
         self.steps = self.prompt_tokens = self.cached_tokens = 0
         self.prefilled_tokens = self.completion_tokens = 0
@@ -34,6 +33,12 @@ class Runner:
         self._scheduler = scheduler
         self._pacer = pacer
         self._outputs: Outputs = {}
+        self._step: list[Work] = []  # being computed
+
+    @property
+    def in_step(self) -> frozenset[str]:
+        """The ids of the requests that are being computed; from any thread."""
+        return frozenset(work.sequence.id for work in self._step)
 
     @property
     def busy(self) -> bool:
@@ -65,36 +70,37 @@ class Runner:
         """Compute the step; with it come the sequences that have logits now, and their rows."""
         batch = self._context.batch
         batch.clear()
-        decoding = [work.sequence for work in step if work.decoding]
-        slots = [sequence.slot for sequence in decoding if sequence.slot]
-        batch.add_each(
-            [slot.id for slot in slots],
-            [len(slot.tokens) for slot in slots],
-            [sequence.tokens[-1] for sequence in decoding],
-        )
-        sampled = [(sequence, row) for row, sequence in enumerate(decoding)]
-        for work in step[len(decoding) :]:
-            sequence, start = work.sequence, work.sequence.computed
-            slot = sequence.slot
+        sampled = []
+        for work in step:
+            sequence, slot = work.sequence, work.sequence.slot
             assert slot is not None
-            batch.add(slot.id, start, sequence.tokens[start : start + work.count], work.output)
+            start = slot.length
+            if work.decoding:
+                batch.add_row(slot.id, start, sequence.tokens[start])
+            else:
+                batch.add(slot.id, start, sequence.tokens[start : start + work.count], work.output)
             if work.output:
                 sampled.append((sequence, batch.rows - 1))
-        self.in_step = frozenset(work.sequence.id for work in step)
+        self._step = step
         started = time.perf_counter()
         status = self._context.decode()
-        self._measure(step, time.perf_counter() - started)
-        self.in_step = frozenset()
+        self._measure(step, status, time.perf_counter() - started)
+        self._step = []
         return status, sampled
 
-    def _measure(self, step: list[Work], seconds: float) -> None:
-        decoding = sum(work.decoding for work in step)
-        prefilled = sum(work.count for work in step if not work.decoding)
+    def _measure(self, step: list[Work], status: Status, seconds: float) -> None:
+        decoding = prefilled = 0
+        for work in step:
+            if work.decoding:
+                decoding += 1
+            else:
+                prefilled += work.count
         self._pacer.observe(decoding, prefilled, seconds)
         self.steps += 1
         self.last_step_seconds = seconds
         if prefilled:
             self.prefill_seconds += seconds
+            self.prefilled_tokens += prefilled if status is Status.OK else 0
         else:
             self.decode_seconds += seconds
 
@@ -104,7 +110,6 @@ class Runner:
         self, step: list[Work], status: Status, sampled: list[tuple[Sequence, int]]
     ) -> None:
         if status is Status.OK:
-            self.prefilled_tokens += sum(work.count for work in step if not work.decoding)
             self._scheduler.commit(step)
             self._sample(sampled)
             for work in step:
@@ -191,21 +196,14 @@ class Runner:
         text = sequence.text.push(self._model.piece(token, sequence.request.special))
         if sequence.text.stop is not None:
             self._finish(sequence, "stop", text)
-        elif sequence.completion_length >= sequence.room:
+        elif len(sequence.tokens) >= sequence.longest:
             self._finish(sequence, "length", text + sequence.text.flush())
         elif text:
             self._report(sequence, text)
 
     def _report(self, sequence: Sequence, text: str) -> None:
-        self._emit(
-            sequence,
-            Output(
-                sequence.id,
-                text,
-                tokens=sequence.unreported,
-                logprobs=_release(sequence, text),
-            ),
-        )
+        logprobs = _release(sequence, text) if sequence.held_logprobs else ()
+        self._emit(sequence, Output(sequence.request.id, text, sequence.unreported, logprobs))
         sequence.unreported = 0
 
     def _emit(self, sequence: Sequence, output: Output) -> None:
@@ -254,7 +252,7 @@ class Runner:
 
     def end_all(self, reason: FinishReason, error: EngineError | None = None) -> Outputs:
         """End every request, as when the engine closes, whatever became of the books."""
-        self.in_step = frozenset()
+        self._step = []
         for sequence in self._scheduler.clear():
             self._end(sequence, reason, "", error)
         outputs, self._outputs = self._outputs, {}

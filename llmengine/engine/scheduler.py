@@ -94,29 +94,27 @@ class Scheduler:
 
     def _plan(self) -> list[Work]:
         """Decoding rows and prefill chunks, or nothing if the decoding rows don't fit."""
-        decoding = [each for each in self.running if each.decoding]
-        free = self.slots.cells.free - len(decoding)
+        step, prefilling = [], []
+        for each in self.running:
+            if each.decoding:
+                step.append(Work(each, 1, True))
+            else:
+                prefilling.append(each)
+        free = self.slots.cells.free - len(step)
         if free < 0:
             return []
-        step = [Work(each, 1, True) for each in decoding]
-        chunk = min(self._pacer.chunk(len(decoding)), self._rows - len(decoding), free)
-        prefilling = [each for each in self.running if not each.decoding]
-        step += [Work(each, count, False) for each, count in _share(prefilling, chunk)]
+        if prefilling:
+            chunk = min(self._pacer.chunk(len(step)), self._rows - len(step), free)
+            step += [Work(each, count, False) for each, count in _share(prefilling, chunk)]
         return step
 
     def commit(self, step: list[Work]) -> None:
         """Note that the step's tokens are computed."""
-        single, longer = [], []
         for work in step:
-            sequence, slot = work.sequence, work.sequence.slot
+            slot = work.sequence.slot
             assert slot is not None
-            if work.decoding:
-                single.append((slot, sequence.tokens[-1]))
-            else:
-                start = len(slot.tokens)
-                longer.append((slot, sequence.tokens[start : start + work.count]))
-        self.slots.append(single)
-        self.slots.extend(longer)
+            slot.length += work.count
+        self.slots.cells.occupy(sum(work.count for work in step))
 
     # Admission
 
@@ -150,17 +148,10 @@ class Scheduler:
             match = self.slots.match(sequence.tokens, sequence.scope)
         if not self._reserve(len(sequence.tokens) - match.length, match):
             return Place.NO_ROOM
-        slot = self.slots.open(match)
-        if slot is None:
+        if not self.slots.open(match, sequence):
             return Place.NO_ROOM
-        self._occupy(slot, sequence, match.length)
+        sequence.start_from(match.length)
         return Place.FOUND
-
-    def _occupy(self, slot: Slot, sequence: Sequence, cached: int) -> None:
-        if not sequence.completion_length:
-            sequence.cached_tokens = cached
-        slot.scope = sequence.scope
-        slot.owner, sequence.slot = sequence, slot
 
     def _stored(self, sequence: Sequence, have: int) -> Found | None:
         """A state in the prompt cache that beats the `have` tokens of a slot."""
@@ -172,19 +163,19 @@ class Scheduler:
     def _restore(self, sequence: Sequence, found: Found) -> bool:
         """Start from a state of the prompt cache; False if it is gone or has no room."""
         assert self._keeper is not None
-        tokens = array("i", found.entry.tokens.tobytes())
-        if not self._reserve(max(len(tokens), len(sequence.tokens)), Match()):
+        size = len(found.entry.tokens)
+        if not self._reserve(max(size, len(sequence.tokens)), Match()):
             return False
         cache = self._keeper.cache
         state = cache.read(found)
         if state is None:
             return False
         started = time.perf_counter()
-        slot = self.slots.load(state, tokens, found.length)
+        slot = self.slots.load(state, size, found.length, sequence)
         cache.restored(len(state), time.perf_counter() - started)
         if slot is None:
             return False
-        self._occupy(slot, sequence, found.length)
+        sequence.start_from(found.length)
         return True
 
     def _resume(self, sequence: Sequence) -> Place:
@@ -193,12 +184,11 @@ class Scheduler:
         if not self._reserve(len(sequence.tokens), Match()):
             return Place.NO_ROOM
         length = sequence.saved_length
-        slot = self.slots.load(region.buffer, sequence.tokens[:length], length)
+        slot = self.slots.load(region.buffer, length, length, sequence)
         self._pool.give(region)
         sequence.saved = None
         if slot is None:  # llama.cpp could not place the state: compute it again
             return self._place(sequence)
-        self._occupy(slot, sequence, sequence.cached_tokens)
         return Place.FOUND
 
     def _reserve(self, need: int, match: Match) -> bool:
@@ -255,9 +245,9 @@ class Scheduler:
         slot = sequence.slot
         assert slot is not None
         self.preemptions += 1
-        region = self._pool.take(self._memory.state_size(slot.id)) if slot.tokens else None
+        region = self._pool.take(self._memory.state_size(slot.id)) if slot.length else None
         if region and self._memory.save(slot.id, region.buffer):
-            sequence.saved, sequence.saved_length = region, len(slot.tokens)
+            sequence.saved, sequence.saved_length = region, slot.length
         elif region:
             self._pool.give(region)
         sequence.slot = None

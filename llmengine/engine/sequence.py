@@ -29,7 +29,7 @@ class Sequence:
         self.request = request
         self.sink = sink
         self.sampler = sampler
-        self.room = room
+        self.longest = len(request.prompt) + room  # tokens
         self.text = TextStream(request.params.stop)
         self.tokens = array("i", request.prompt)
         self.slot: Slot | None = None
@@ -54,10 +54,15 @@ class Sequence:
     def completion_length(self) -> int:
         return len(self.tokens) - self.prompt_length
 
+    def start_from(self, cached: int) -> None:
+        """Note how much of the prompt was at hand; what is computed again later is not counted."""
+        if not self.completion_length:
+            self.cached_tokens = cached
+
     @property
     def computed(self) -> int:
         """Tokens whose KV is in the slot."""
-        return len(self.slot.tokens) if self.slot else 0
+        return self.slot.length if self.slot else 0
 
     @property
     def pending(self) -> int:
@@ -70,7 +75,7 @@ class Sequence:
     @property
     def decoding(self) -> bool:
         """Whether one more token is all it needs, as in every step after prefill."""
-        return self.pending == 1 and self.completion_length > 0
+        return self.pending == 1 and self.first_token is not None
 
     @property
     def usage(self) -> Usage:

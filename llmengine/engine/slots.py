@@ -32,7 +32,7 @@ class Memory(Protocol):
 
 
 class Slot:
-    """One sequence id; `tokens` are those whose KV its `cells` hold."""
+    """One sequence id, and the KV of `length` tokens: its owner's first ones while it has one."""
 
     def __init__(self, number: int) -> None:
         self.id = number
@@ -40,15 +40,25 @@ class Slot:
         self.empty()
 
     def empty(self) -> None:
-        self.scope = ""
+        self.scope = self.owner.scope if self.owner else ""
         self.kept = False  # whether its state was handed to the prompt cache
-        self.tokens = array("i")
-        self.cells = array("i")
+        self.length = 0
+        self.cells = array("i")  # fewer than `length`: the ids of the rest are not taken yet
         self.uses = 0
+        self._tokens = array("i")
+
+    @property
+    def tokens(self) -> array[int]:
+        return self.owner.tokens[: self.length] if self.owner else self._tokens
 
     @property
     def idle(self) -> bool:
-        return self.owner is None and len(self.tokens) > 0
+        return self.owner is None and self.length > 0
+
+    def retire(self) -> None:
+        """Go on without the owner."""
+        self._tokens = self.tokens
+        self.owner = None
 
 
 class Match(Struct, frozen=True):
@@ -118,74 +128,74 @@ class Slots:
             common = min(common_prefix(tokens, have), len(tokens) - 1)
             if common <= max(best.length, best.coming):
                 continue
-            now = self._memory.usable(slot.id, len(slot.tokens), min(common, len(slot.tokens)))
+            now = self._memory.usable(slot.id, slot.length, min(common, slot.length))
             coming = common if owner and self._memory.can_truncate else now
             if coming:
                 best = Match(slot, now, coming)
         return best
 
-    def open(self, match: Match) -> Slot | None:
-        """A slot that starts with the matched prefix; None if all are taken."""
+    def open(self, match: Match, owner: Sequence) -> Slot | None:
+        """A slot for `owner` that starts with the matched prefix; None if all are taken."""
         source = match.source if match.length else None
-        if source and source.idle and match.length == len(source.tokens):
-            return self._touch(source)
+        if source and source.idle and match.length == source.length:
+            return self._take(source, owner)
         slot = self._vacant(source)
         if slot and source:
             self._memory.copy(source.id, slot.id, match.length)
-            slot.tokens.extend(source.tokens[: match.length])
-            slot.cells.extend(source.cells[: match.length])
-            slot.scope = source.scope
+            self._settle(source)
+            slot.length = match.length
+            slot.cells = source.cells[: match.length]
             self.cells.share(_ids(slot.cells))
             self._touch(source)
-        return self._touch(slot) if slot else None
+        return self._take(slot, owner) if slot else None
 
     def _vacant(self, keep: Slot | None) -> Slot | None:
         for slot in self._slots:
-            if slot.owner is None and not slot.tokens:
+            if slot.owner is None and not slot.length:
                 return slot
         return self.evict(keep)
+
+    def _take(self, slot: Slot, owner: Sequence) -> Slot:
+        slot.owner, slot.scope = owner, owner.scope
+        owner.slot = slot
+        return self._touch(slot)
 
     def _touch(self, slot: Slot) -> Slot:
         slot.uses += 1
         self._policy.used(slot)
         return slot
 
-    def load(self, buffer: Buffer, tokens: array[int], length: int) -> Slot | None:
-        """A slot with the first `length` tokens of a saved state; None if it could not be placed.
+    def load(self, buffer: Buffer, size: int, length: int, owner: Sequence) -> Slot | None:
+        """A slot for `owner` with the first `length` tokens of a saved state of `size` tokens.
 
-        The whole state takes its cells for a moment, before its tail is dropped.
+        None if it could not be placed: the whole state takes its cells for a moment, before its
+        tail is dropped.
         """
         slot = self._vacant(None)
         if slot is None or not self._memory.load(slot.id, buffer):
             return None
-        if length < len(tokens):
+        if length < size:
             self._memory.truncate(slot.id, length)
-        self.extend([(slot, tokens[:length])])
-        return self._touch(slot)
+        slot.length = length
+        self.cells.occupy(length)
+        return self._take(slot, owner)
 
-    def append(self, added: list[tuple[Slot, int]]) -> None:
-        """Note that one token was computed in each of several slots."""
-        cells = self.cells.take(len(added)).tolist()
-        for (slot, token), cell in zip(added, cells, strict=True):
-            slot.tokens.append(token)
-            slot.cells.append(cell)
-
-    def extend(self, added: list[tuple[Slot, array[int]]]) -> None:
-        """Note that tokens were computed and appended to slots."""
-        for slot, tokens in added:
-            slot.tokens += tokens
-            slot.cells.extend(self.cells.take(len(tokens)).tolist())
+    def _settle(self, slot: Slot) -> None:
+        """Take the ids of the cells that were only counted so far."""
+        missing = slot.length - len(slot.cells)
+        if missing:
+            slot.cells.extend(self.cells.take(missing).tolist())
 
     def rollback(self, slot: Slot) -> None:
         """Make llama.cpp forget what it computed beyond the slot's tokens."""
         if self._arena:
             self.stale = True
-        elif not self._memory.truncate(slot.id, len(slot.tokens)):
+        elif not self._memory.truncate(slot.id, slot.length):
             self.clear(slot)
 
     def release(self, slot: Slot, *, keep: bool) -> None:
         """End a slot's use: keep it idle for its prefix, within the limits, or empty it."""
-        slot.owner = None
+        slot.retire()
         slot.kept = False
         if not keep and not self._arena:
             self.clear(slot)
@@ -222,8 +232,9 @@ class Slots:
         """Empty a slot; one whose owner starts over stays known to the policy."""
         if slot.owner is None:
             self._policy.removed(slot)
-        if slot.tokens:
+        if slot.length:
             self._memory.remove(slot.id)
+            self._settle(slot)
             self.cells.give(_ids(slot.cells))
         slot.empty()
 
@@ -244,7 +255,7 @@ class Slots:
         held = {cell for slot in self._slots for cell in slot.cells}
         assert len(held) <= self.cells.used
         for slot in self._slots:
-            assert len(slot.cells) == len(slot.tokens)
+            assert len(slot.cells) <= slot.length == len(slot.tokens)
             assert slot.owner is None or slot.owner.slot is slot
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-_DECODER = codecs.getincrementaldecoder("utf-8")
-
 
 class TextStream:
     """The text of one completion, piece by piece.
@@ -16,7 +14,7 @@ class TextStream:
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
-        self._decoder = _DECODER("replace")
+        self._unfinished = b""  # bytes of a character
         self._stops = tuple(stops)
         self._held = ""
         self.stop: str | None = None  # the stop string that was met
@@ -27,7 +25,9 @@ class TextStream:
 
     def push(self, piece: bytes) -> str:
         """Take a token's bytes, return the text that is now sure."""
-        text = self._decoder.decode(piece)
+        data = self._unfinished + piece
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        self._unfinished = data[used:]
         if not self._stops:
             return text
         self._held += text

@@ -71,6 +71,8 @@ class Context:
                 f"cannot allocate a context of {cells} tokens: {reason}; lower model.context_size"
             )
         self._memory = llama_cpp.llama_get_memory(self._context)
+        self._logits: list[Logits] = []
+        self._logits_address = 0
 
     def _params(self, config: Config, threads: int) -> llama_cpp.llama_context_params:
         params = llama_cpp.llama_context_default_params()
@@ -132,10 +134,16 @@ class Context:
         """Stop a `decode` that is under way; from any thread."""
         self._abort.set()
 
-    def logits(self, outputs: int) -> Logits:
-        """The logits of the last batch, [outputs, vocabulary]: valid until the next `decode`."""
+    def logits(self, outputs: int) -> list[Logits]:
+        """The logits of each output of the last batch, [vocabulary]: valid until `decode`."""
         pointer = llama_cpp.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(pointer, (outputs, self.model.vocabulary))
+        address = ctypes.addressof(pointer.contents)
+        if address != self._logits_address or len(self._logits) < outputs:
+            self._logits_address = address
+            self._logits = list(
+                np.ctypeslib.as_array(pointer, (outputs, self.model.vocabulary))
+            )
+        return self._logits[:outputs]
 
     @property
     def handle(self) -> llama_cpp.llama_context_p:

@@ -62,7 +62,8 @@ class Model:
             reason = library.last_error("it is damaged or of an unknown kind")
             raise ModelUnavailable(f"cannot load {path}: {reason}")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self._pieces: dict[tuple[int, bool], bytes] = {}
+        # Without and with the names of control tokens.
+        self._pieces: tuple[dict[int, bytes], dict[int, bytes]] = {}, {}
         if llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_NONE:
             self.close()
             raise ModelUnavailable(f"cannot use {path}: it has no vocabulary")
@@ -252,10 +253,10 @@ class Model:
 
     def piece(self, token: int, special: bool = True) -> bytes:
         """The bytes of a token; without `special`, control tokens have none."""
-        key = (token, special)
-        found = self._pieces.get(key)
+        pieces = self._pieces[special]
+        found = pieces.get(token)
         if found is None:
-            found = self._pieces[key] = self._read_piece(token, special)
+            found = pieces[token] = self._read_piece(token, special)
         return found
 
     def _read_piece(self, token: int, special: bool) -> bytes:
