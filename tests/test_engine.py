@@ -135,10 +135,8 @@ def test_a_grammar_ends_the_answer_whatever_ignore_eos_says(
 def test_logits_that_are_no_numbers_end_the_request(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, value: float, params: dict
 ) -> None:
-    def broken(outputs: int) -> np.ndarray:
-        logits = type(engine._context).logits(engine._context, outputs)
-        logits[:] = value
-        return logits
+    def broken(outputs: int) -> list[np.ndarray]:
+        return [np.full(engine.info().vocabulary, value, np.float32)] * outputs
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._context, "logits", broken)

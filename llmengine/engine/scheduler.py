@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections import deque
 from enum import Enum, auto
 
@@ -14,7 +13,7 @@ from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
 from llmengine.engine.sequence import Sequence
-from llmengine.engine.slots import Match, Memory, Slot, Slots
+from llmengine.engine.slots import Match, Memory, Slots
 
 WORTH_WAITING = 32  # tokens of a prefix that another sequence is just computing
 HEADROOM = 16  # cells kept free per running sequence when another is admitted

@@ -22,9 +22,8 @@ class Batch:
         self._sequence = np.zeros(capacity, np.int32)
         self._output = np.zeros(capacity, np.int8)
         # Single items are set through views: numpy takes ten times as long for one.
-        self._views = tuple(
-            map(memoryview, (self._token, self._position, self._sequence, self._output))
-        )
+        arrays = self._token, self._position, self._sequence, self._output
+        self._views = [memoryview(each) for each in arrays]
         self._one = np.ones(capacity, np.int32)
         # llama.cpp wants a list of sequence ids per row: each points at its one id.
         address = self._sequence.ctypes.data

@@ -140,9 +140,7 @@ class Context:
         address = ctypes.addressof(pointer.contents)
         if address != self._logits_address or len(self._logits) < outputs:
             self._logits_address = address
-            self._logits = list(
-                np.ctypeslib.as_array(pointer, (outputs, self.model.vocabulary))
-            )
+            self._logits = list(np.ctypeslib.as_array(pointer, (outputs, self.model.vocabulary)))
         return self._logits[:outputs]
 
     @property

@@ -62,8 +62,6 @@ class Model:
             reason = library.last_error("it is damaged or of an unknown kind")
             raise ModelUnavailable(f"cannot load {path}: {reason}")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-        # Without and with the names of control tokens.
-        self._pieces: tuple[dict[int, bytes], dict[int, bytes]] = {}, {}
         if llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_NONE:
             self.close()
             raise ModelUnavailable(f"cannot use {path}: it has no vocabulary")
@@ -93,7 +91,7 @@ class Model:
     def handle(self) -> llama_cpp.llama_model_p:
         return self._model
 
-    @property
+    @functools.cached_property
     def vocab(self) -> llama_cpp.llama_vocab_p:
         return self._vocab
 
@@ -253,15 +251,20 @@ class Model:
 
     def piece(self, token: int, special: bool = True) -> bytes:
         """The bytes of a token; without `special`, control tokens have none."""
+        if not 0 <= token < self.vocabulary:
+            raise InvalidRequest(f"token {token} is not in the vocabulary of {self.vocabulary}")
         pieces = self._pieces[special]
-        found = pieces.get(token)
+        found = pieces[token]
         if found is None:
             found = pieces[token] = self._read_piece(token, special)
         return found
 
+    @functools.cached_property
+    def _pieces(self) -> tuple[list[bytes | None], list[bytes | None]]:
+        """What was read of the vocabulary so far, without and with the names of control tokens."""
+        return [None] * self.vocabulary, [None] * self.vocabulary
+
     def _read_piece(self, token: int, special: bool) -> bytes:
-        if not 0 <= token < self.vocabulary:
-            raise InvalidRequest(f"token {token} is not in the vocabulary of {self.vocabulary}")
         buffer = self._piece_buffer
         with self._idle:  # cheaper than `in_use`, and streams come here for every new token
             self._check_open()
