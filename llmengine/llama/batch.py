@@ -22,7 +22,7 @@ class Batch:
         self._sequence = np.zeros(capacity, np.int32)
         self._output = np.zeros(capacity, np.int8)
         # Single items are set through views: numpy takes ten times as long for one.
-        arrays = self._token, self._position, self._sequence, self._output
+        arrays: tuple[Any, ...] = self._token, self._position, self._sequence, self._output
         self._views = [memoryview(each) for each in arrays]
         self._one = np.ones(capacity, np.int32)
         # llama.cpp wants a list of sequence ids per row: each points at its one id.
