@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from llmengine.errors import ErrorInfo
+from llmengine.inventory import CacheStats, EntryDetail, EntryInfo
 from llmengine.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -147,6 +148,38 @@ class Stats(Struct, frozen=True, kw_only=True):
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
 
+class CacheControl(Protocol):
+    """The prompt cache, seen and steered. An id may be given by its beginning.
+
+    All methods may be called from any thread. Raises NotFound where no entry has the id, and
+    InvalidRequest where several have its beginning.
+    """
+
+    def stats(self) -> CacheStats: ...
+
+    def list(self) -> Sequence[EntryInfo]:
+        """All entries in memory and on disk, the latest used first."""
+        ...
+
+    def show(self, id: str) -> EntryDetail: ...
+
+    def pin(self, id: str, pinned: bool = True) -> str:
+        """Keep an entry from leaving, or let it go again; its whole id."""
+        ...
+
+    def remove(self, id: str) -> str:
+        """Remove an entry from all tiers; its whole id."""
+        ...
+
+    def clear(self) -> int:
+        """Forget every prompt, the pinned ones too; how many entries that were."""
+        ...
+
+    def verify(self) -> Sequence[str]:
+        """Read all that is on disk and drop what is damaged; the ids of that."""
+        ...
+
+
 class Host(Protocol):
     """Where an engine runs: in this process, in a child process, in an actor elsewhere.
 
@@ -187,6 +220,10 @@ class Host(Protocol):
     def info(self) -> ModelInfo: ...
 
     def stats(self) -> Stats: ...
+
+    def cache(self) -> CacheControl | None:
+        """The prompt cache; None where it is turned off."""
+        ...
 
     def drain(self, timeout: float) -> bool:
         """Refuse new requests and wait for the running ones; False if some were still running."""

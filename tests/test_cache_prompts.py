@@ -14,6 +14,7 @@ from llmengine.cache.entry import as_tokens
 from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.policy import LRU
 from llmengine.cache.prompt_cache import PromptCache, Speed
+from llmengine.errors import InvalidRequest, NotFound
 from tests.cache_fakes import Clock, right, state_of, tokens_of
 
 
@@ -176,17 +177,59 @@ def test_entries_are_shown_and_steered_by_the_beginning_of_their_id(bench: Bench
     two, one = cache.list()
     assert (one.label, one.tokens, one.bytes, one.age, one.idle) == ("one", 80, 8000, 5, 5)
     assert (one.expires_in, one.pinned, one.uses) == (None, False, 1)
-    info, tokens = cache.show(one.id[:8])
-    assert info == one
-    assert tokens.tolist() == tokens_of(1).tolist()
-    assert cache.show("") is cache.show("xyz") is None
-    assert cache.pin(one.id[:8])
+    detail = cache.show(one.id[:8])
+    assert [getattr(detail, name) for name in one.__struct_fields__] == [
+        getattr(one, name) for name in one.__struct_fields__
+    ]
+    assert (detail.token_ids, detail.text) == (tuple(tokens_of(1).tolist()), None)
+    assert cache.pin(one.id[:8]) == one.id
     assert [each.pinned for each in cache.list()] == [False, True]
-    assert cache.unpin(one.id)
-    assert not cache.pin("xyz")
-    assert cache.remove(two.id)
-    assert not cache.remove(two.id)
+    assert cache.pin(one.id, False) == one.id
+    assert [each.pinned for each in cache.list()] == [False, False]
+    assert cache.remove(two.id[:12]) == two.id
+    assert [each.id for each in cache.list()] == [one.id]
     assert cache.clear() == 1
+
+
+@pytest.mark.parametrize("id", ["", "xyz"])
+def test_ids_that_are_none(bench: Bench, id: str) -> None:
+    cache = bench.open()
+    put(cache, 1)
+    for act in (cache.show, cache.pin, cache.remove):
+        with pytest.raises(NotFound, match=f"no entry '{id}' is in the prompt cache"):
+            act(id)
+    assert len(cache.list()) == 1
+
+
+def test_an_id_must_mean_one_entry(bench: Bench) -> None:
+    cache = bench.open()
+    for number in range(17):  # of so many, two begin with the same digit
+        put(cache, number)
+    first = [each.id[0] for each in cache.list()]
+    digit = next(each for each in first if first.count(each) > 1)
+    for act in (cache.show, cache.pin, cache.remove):
+        with pytest.raises(InvalidRequest, match=f"entries begin with {digit}: give more of the"):
+            act(digit)
+
+
+def test_what_saving_and_loading_take_is_counted_by_tier(bench: Bench) -> None:
+    cache = bench.open()
+    cache.copied(0.002)
+    put(cache, 1)
+    cache.close()
+    cache.read(cache.find("s", tokens_of(1), seconds_per_token=1))
+    cache.restored(8000, 20.0)
+    memory = cache.stats().memory
+    assert memory.saving.counts == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert memory.loading.counts == [0] * 11 + [1]
+    assert 20.0 < memory.loading.seconds < 20.1
+    again = bench.open()
+    again.read(again.find("s", tokens_of(1), seconds_per_token=1))
+    again.restored(8000, 20.0)
+    assert sum(cache.stats().disk.saving.counts) == 1
+    stats = again.stats()
+    assert stats.disk.loading.counts == [0] * 11 + [1]
+    assert sum(stats.memory.loading.counts) == sum(stats.disk.saving.counts) == 0
 
 
 def test_the_time_to_live_is_told(tmp_path: Path) -> None:

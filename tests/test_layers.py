@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "llmengine"
 LAYERS = [
     {"__init__"},
     {"errors", "log", "metrics", "hardware", "plugins"},
-    {"sampling"},
+    {"inventory", "sampling"},
     {"config", "core"},
     {"settings"},
     {"llama"},

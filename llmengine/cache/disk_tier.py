@@ -17,8 +17,8 @@ from llmengine.cache.policy import Policy
 from llmengine.cache.prefix_tree import Tokens
 from llmengine.cache.record import Corrupt
 from llmengine.cache.shared_index import SharedIndex
-from llmengine.cache.stats import Reason, TierStats
 from llmengine.cache.write_behind import WriteBehind
+from llmengine.inventory import Reason, TierStats
 
 logger = logging.getLogger(__name__)
 
@@ -128,13 +128,11 @@ class DiskTier:
     def get(self, entry: Entry, length: int = 0) -> State | None:
         """The state of an entry, `length` tokens of which are of use; None if it has left."""
         state = None
-        started = time.perf_counter()
         if self._store and not self._stale(entry):
             with self._faults.caught("read an entry"):
                 state = self._read(self._store, entry.id)
         with self._lock:
             counts = self._index.counts
-            counts.read_seconds += time.perf_counter() - started
             if state is None:
                 counts.misses += 1
                 return None
@@ -160,6 +158,11 @@ class DiskTier:
             if held := self._index.get(id):
                 self._index.remove(held, reason)
         self._writer.submit(partial(self._forget, id))
+
+    def loaded(self, seconds: float) -> None:
+        """Note how long it took until a state from here was of use."""
+        with self._lock:
+            self._index.counts.loading.note(seconds)
 
     def touch(self, id: str) -> None:
         """Note a use, also of a copy elsewhere, so that this one is not the first to leave."""
@@ -251,10 +254,13 @@ class DiskTier:
         if entry.id not in self._pending:
             return  # removed while it waited
         started = time.perf_counter()
+        written = False
         with self._faults.caught("write an entry"):
-            self._index.counts.writes += self._shared.write(entry, state, whole=whole)
+            written = self._shared.write(entry, state, whole=whole)
         with self._lock:
-            self._index.counts.write_seconds += time.perf_counter() - started
+            if written:
+                self._index.counts.writes += 1
+                self._index.counts.saving.note(time.perf_counter() - started)
             removed = entry.id not in self._pending
             self._pending.discard(entry.id)
         if removed:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
-from msgspec.structs import replace
 
 from llmengine.cache.prefix_tree import Tokens
+from llmengine.inventory import EntryInfo, Tier
 
 # A serialized llama.cpp sequence; whoever stores or gets one must not write into it.
 State = npt.NDArray[np.uint8]
-Tier = Literal["memory", "disk"]
 
 
 class Entry(Struct, kw_only=True, eq=False):
@@ -33,6 +31,22 @@ class Entry(Struct, kw_only=True, eq=False):
     pinned: bool = False  # neither evicted nor expired
     label: str = ""  # what a person calls it
 
+    def info(self, tier: Tier, now: float) -> EntryInfo:
+        lasting = self.pinned or self.expires == float("inf")
+        return EntryInfo(
+            id=self.id,
+            scope=self.scope,
+            tiers=(tier,),
+            tokens=len(self.tokens),
+            bytes=self.size,
+            uses=self.uses,
+            age=now - self.created,
+            idle=now - self.last_used,
+            expires_in=None if lasting else self.expires - now,
+            pinned=self.pinned,
+            label=self.label,
+        )
+
 
 class Found(Struct, frozen=True):
     """An entry that shares its first `length` tokens with a prompt."""
@@ -41,53 +55,6 @@ class Found(Struct, frozen=True):
     length: int
     tier: Tier
     whole: bool  # whether only entries that need not be cut were looked for
-
-
-class EntryInfo(Struct, frozen=True, kw_only=True):
-    """An entry as a person sees it; seconds up to now."""
-
-    id: str
-    scope: str
-    tiers: tuple[Tier, ...]
-    tokens: int
-    bytes: int
-    uses: int
-    age: float
-    idle: float
-    expires_in: float | None  # None: never
-    pinned: bool
-    label: str
-
-    @staticmethod
-    def of(entry: Entry, tier: Tier, now: float) -> EntryInfo:
-        lasting = entry.pinned or entry.expires == float("inf")
-        return EntryInfo(
-            id=entry.id,
-            scope=entry.scope,
-            tiers=(tier,),
-            tokens=len(entry.tokens),
-            bytes=entry.size,
-            uses=entry.uses,
-            age=now - entry.created,
-            idle=now - entry.last_used,
-            expires_in=None if lasting else entry.expires - now,
-            pinned=entry.pinned,
-            label=entry.label,
-        )
-
-    def merged(self, other: EntryInfo) -> EntryInfo:
-        """What is known of one entry from two tiers."""
-        ends = [each.expires_in for each in (self, other) if each.expires_in is not None]
-        return replace(
-            self,
-            tiers=self.tiers + other.tiers,
-            uses=max(self.uses, other.uses),
-            age=max(self.age, other.age),
-            idle=min(self.idle, other.idle),
-            expires_in=max(ends) if len(ends) == 2 else None,
-            pinned=self.pinned or other.pinned,
-            label=self.label or other.label,
-        )
 
 
 def entry_id(scope: str, tokens: Tokens) -> str:

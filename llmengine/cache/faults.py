@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import diskcache
 
 from llmengine.cache.record import Corrupt
-from llmengine.cache.stats import Counts
+from llmengine.inventory import Counts
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import islice
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from msgspec.structs import asdict
 from llmengine.cache.entry import Entry, entry_id
 from llmengine.cache.policy import Policy
 from llmengine.cache.prefix_tree import PrefixTree, Tokens
-from llmengine.cache.stats import Counts, Reason, TierStats
+from llmengine.inventory import Counts, Reason, TierStats
 
 COMPARED = 8  # entries with the same prefix among which the smallest is chosen
 
@@ -181,9 +182,8 @@ class Index:
         return (victim, reason) if victim else None
 
     def stats(self, queued_bytes: int = 0) -> TierStats:
-        counts = asdict(self.counts)
         return TierStats(
-            **counts | {"evictions": dict(self.counts.evictions)},
+            **asdict(deepcopy(self.counts)),
             entries=len(self),
             bytes=self.bytes,
             pinned=len(self._pinned),

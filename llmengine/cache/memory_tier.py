@@ -10,7 +10,7 @@ from llmengine.cache.entry import Entry, Found, State
 from llmengine.cache.index import Index, Limits
 from llmengine.cache.policy import Policy
 from llmengine.cache.prefix_tree import Tokens
-from llmengine.cache.stats import Reason, TierStats
+from llmengine.inventory import Reason, TierStats
 
 
 class MemoryTier:
@@ -111,6 +111,16 @@ class MemoryTier:
             self._index.counts.hits += 1
             self._index.counts.hit_tokens += length
             return self._states[held.id]
+
+    def saved(self, seconds: float) -> None:
+        """Note how long it took until a state was here."""
+        with self._lock:
+            self._index.counts.saving.note(seconds)
+
+    def loaded(self, seconds: float) -> None:
+        """Note how long it took until a state from here was of use."""
+        with self._lock:
+            self._index.counts.loading.note(seconds)
 
     def remove(self, id: str) -> bool:
         with self._lock:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
+from msgspec.structs import asdict
 
 from llmengine.cache.disk_tier import DiskTier
-from llmengine.cache.entry import Entry, EntryInfo, Found, State, Tier
+from llmengine.cache.entry import Entry, Found, State
 from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.prefix_tree import Tokens
-from llmengine.cache.stats import TierStats
+from llmengine.errors import InvalidRequest, NotFound
+from llmengine.inventory import CacheStats, EntryDetail, EntryInfo, Tier
 
 
 class Speed:
@@ -30,13 +31,8 @@ class Speed:
         return size * self._seconds / self._bytes
 
 
-class CacheStats(Struct, frozen=True, kw_only=True):
-    memory: TierStats | None
-    disk: TierStats | None
-
-
 class PromptCache:
-    """Two tiers, each of which may be missing. Thread-safe.
+    """Two tiers, each of which may be missing. Thread-safe. Implements `core.CacheControl`.
 
     `whole` is for models whose states cannot be cut: only entries that are wholly a prefix are
     of use to them, and longer ones do not replace shorter ones.
@@ -52,6 +48,7 @@ class PromptCache:
             self._tiers["disk"] = disk
         self._reading: dict[Tier, Speed] = {"memory": Speed(20e9), "disk": Speed(0.5e9)}
         self._restoring = Speed(5e9)
+        self._read: tuple[Tier, float] | None = None  # from where a state is being loaded
 
     def find(
         self,
@@ -82,8 +79,16 @@ class PromptCache:
         return self._reading[tier].seconds(size) + self._restoring.seconds(size)
 
     def restored(self, size: int, seconds: float) -> None:
-        """Learn how long llama.cpp took to take a state back."""
+        """Learn how long llama.cpp took to take back the state that was read last."""
         self._restoring.note(size, seconds)
+        if self._read:
+            tier, reading = self._read
+            self._tiers[tier].loaded(reading + seconds)
+
+    def copied(self, seconds: float) -> None:
+        """Learn how long llama.cpp took to give a state out."""
+        if self.memory:
+            self.memory.saved(seconds)
 
     def read(self, found: Found) -> State | None:
         """The state of an entry, not to be written into; None if it has left or is damaged.
@@ -95,7 +100,8 @@ class PromptCache:
         state = self._tiers[found.tier].get(entry, found.length)
         if state is None:
             return None
-        self._reading[found.tier].note(len(state), time.perf_counter() - started)
+        self._read = found.tier, time.perf_counter() - started
+        self._reading[found.tier].note(len(state), self._read[1])
         if keep and self.memory:
             self.memory.put(
                 entry.scope,
@@ -158,31 +164,30 @@ class PromptCache:
         for name, tier in self._tiers.items():
             now = tier.clock()
             for entry in tier.entries():
-                info = EntryInfo.of(entry, name, now)
+                info = entry.info(name, now)
                 known[info.id] = known[info.id].merged(info) if info.id in known else info
         return sorted(known.values(), key=lambda info: info.idle)
 
-    def show(self, id: str) -> tuple[EntryInfo, Tokens] | None:
-        """An entry and its tokens. Here and below the beginning of an id will do."""
-        full = self._full(id)
-        info = next((info for info in self.list() if info.id == full), None)
-        entry = next((entry for entry in self._entries() if entry.id == full), None)
-        return (info, entry.tokens) if info and entry else None
+    def show(self, id: str) -> EntryDetail:
+        entry = self._entry(id)
+        info = next((info for info in self.list() if info.id == entry.id), None)
+        if info is None:
+            raise _unknown(id)
+        return EntryDetail(**asdict(info), token_ids=tuple(entry.tokens.tolist()))
 
-    def pin(self, id: str, pinned: bool = True) -> bool:
-        """Keep an entry from leaving; False if there is no such entry."""
-        full = self._full(id)
-        pinned_in = [tier.pin(full, pinned) for tier in self._tiers.values()]
-        return any(pinned_in)
+    def pin(self, id: str, pinned: bool = True) -> str:
+        """Keep an entry from leaving, or let it go again."""
+        full = self._entry(id).id
+        for tier in self._tiers.values():
+            tier.pin(full, pinned)
+        return full
 
-    def unpin(self, id: str) -> bool:
-        return self.pin(id, False)
-
-    def remove(self, id: str) -> bool:
-        """Remove an entry from all tiers; False if there is none."""
-        full = self._full(id)
-        removed_from = [tier.remove(full) for tier in self._tiers.values()]
-        return any(removed_from)
+    def remove(self, id: str) -> str:
+        """Remove an entry from all tiers."""
+        full = self._entry(id).id
+        for tier in self._tiers.values():
+            tier.remove(full)
+        return full
 
     def clear(self) -> int:
         """Remove all entries, the pinned ones too; how many that were."""
@@ -220,7 +225,15 @@ class PromptCache:
     def _entries(self) -> Iterator[Entry]:
         return (entry for tier in self._tiers.values() for entry in tier.entries())
 
-    def _full(self, id: str) -> str:
-        """The one id that begins like this, or "" if there are none or several."""
-        found = {entry.id for entry in self._entries() if id and entry.id.startswith(id)}
-        return found.pop() if len(found) == 1 else ""
+    def _entry(self, id: str) -> Entry:
+        """The one entry whose id begins like this, whatever the tier."""
+        found = {entry.id: entry for entry in self._entries() if id and entry.id.startswith(id)}
+        if len(found) > 1:
+            raise InvalidRequest(f"{len(found)} entries begin with {id}: give more of the id")
+        if not found:
+            raise _unknown(id)
+        return found.popitem()[1]
+
+
+def _unknown(id: str) -> NotFound:
+    return NotFound(f"no entry {id[:64]!r} is in the prompt cache")

@@ -9,7 +9,7 @@ from llmengine.cache.disk_store import DiskStore
 from llmengine.cache.entry import Entry, State
 from llmengine.cache.index import Index
 from llmengine.cache.record import Corrupt, Record
-from llmengine.cache.stats import Reason
+from llmengine.inventory import Reason
 
 logger = logging.getLogger(__name__)
 

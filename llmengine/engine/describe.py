@@ -1,9 +1,11 @@
-"""What is told of a loaded model."""
+"""What is told of a loaded model, and how an engine does."""
 
 from __future__ import annotations
 
 from llmengine.config import Config
-from llmengine.core import ModelInfo
+from llmengine.core import ModelInfo, Stats
+from llmengine.engine.runner import Runner
+from llmengine.engine.scheduler import Scheduler
 from llmengine.llama.model import Model
 from llmengine.llama.traits import Pooling, pair_of, traits_of
 
@@ -43,3 +45,28 @@ def describe(
 
 def _name(model: Model, token: int) -> str:
     return model.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+
+def counted(runner: Runner, scheduler: Scheduler, requests: int, queued: int, limit: int) -> Stats:
+    """`requests` were accepted, `queued` are on their way, `limit` may run at once."""
+    slots = scheduler.slots
+    return Stats(
+        requests=requests,
+        finished=dict(runner.finished),
+        running=len(scheduler.running),
+        waiting=len(scheduler.waiting) + queued,
+        steps=runner.steps,
+        prompt_tokens=runner.prompt_tokens,
+        prefilled_tokens=runner.prefilled_tokens,
+        cached_tokens=runner.cached_tokens,
+        completion_tokens=runner.completion_tokens,
+        preemptions=scheduler.preemptions,
+        evictions=slots.evictions,
+        cells=slots.cells.capacity,
+        cells_used=slots.cells.used,
+        slots=limit,
+        slots_idle=len(slots.idle),
+        prefill_seconds=runner.prefill_seconds,
+        decode_seconds=runner.decode_seconds,
+        last_step_seconds=runner.last_step_seconds,
+    )

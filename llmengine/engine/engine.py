@@ -11,15 +11,16 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from types import TracebackType
 
-from msgspec import Struct
-
+from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
-from llmengine.core import ModelInfo, Output, Request, Sink, Stats
+from llmengine.core import CacheControl, ModelInfo, Output, Request, Sink, Stats
 from llmengine.engine import sizing
 from llmengine.engine.build import build
+from llmengine.engine.cache_control import EngineCache
 from llmengine.engine.check import check_inputs, check_request
-from llmengine.engine.describe import describe
+from llmengine.engine.describe import counted, describe
 from llmengine.engine.embedder import Job
+from llmengine.engine.message import Call, Cancel, Stop
 from llmengine.engine.runner import Outputs
 from llmengine.engine.sequence import Sequence
 from llmengine.errors import (
@@ -34,14 +35,6 @@ from llmengine.llama.sampler import Sampler
 from llmengine.models import locate
 
 log = logging.getLogger("llmengine.engine")
-
-
-class Cancel(Struct, frozen=True):
-    request_id: str
-
-
-class Stop(Struct, frozen=True):
-    pass
 
 
 class Engine:
@@ -60,7 +53,7 @@ class Engine:
         except BaseException:
             self._model.close()
             raise
-        self._inbox: SimpleQueue[Sequence | Job | Cancel | Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[Sequence | Job | Cancel | Call | Stop] = SimpleQueue()
         self._lock = threading.Condition()
         self._active: set[str] = set()  # requests that have not had their last output
         self._doomed: set[str] = set()  # those of them that are cancelled
@@ -79,6 +72,8 @@ class Engine:
         self._slots, self._scheduler = parts.slots, parts.scheduler
         self._runner, self._embedder = parts.runner, parts.embedder
         self._fingerprint = f"{fingerprint.of_file(model.path)} {parts.context.fingerprint}"
+        # What the scopes begin with that belong to this model and these settings.
+        self._own_scope = _digest(self._fingerprint, 8)
 
     def __enter__(self) -> Engine:
         return self
@@ -128,7 +123,7 @@ class Engine:
 
     def _scope(self, salt: str) -> str:
         """Who may share a prefix: requests with the same salt on the same model and settings."""
-        return hashlib.blake2b(f"{self._fingerprint} {salt}".encode(), digest_size=16).hexdigest()
+        return self._own_scope + _digest(f"{self._fingerprint} {salt}", 16)
 
     def cancel(self, request_id: str) -> None:
         with self._lock:
@@ -196,6 +191,8 @@ class Engine:
                 self._runner.cancel(message.request_id)
             elif isinstance(message, Job):
                 self._embedder.add(message)
+            elif isinstance(message, Call):
+                message.run()
             else:
                 self._runner.add(message)
         return True
@@ -248,27 +245,32 @@ class Engine:
             )
 
     def stats(self) -> Stats:
-        runner, scheduler = self._runner, self._scheduler
-        return Stats(
-            requests=self._requests,
-            finished=dict(runner.finished),
-            running=len(scheduler.running),
-            waiting=len(scheduler.waiting) + self._inbox.qsize(),
-            steps=runner.steps,
-            prompt_tokens=runner.prompt_tokens,
-            prefilled_tokens=runner.prefilled_tokens,
-            cached_tokens=runner.cached_tokens,
-            completion_tokens=runner.completion_tokens,
-            preemptions=scheduler.preemptions,
-            evictions=self._slots.evictions,
-            cells=self._slots.cells.capacity,
-            cells_used=self._slots.cells.used,
-            slots=self._config.slots,
-            slots_idle=len(self._slots.idle),
-            prefill_seconds=runner.prefill_seconds,
-            decode_seconds=runner.decode_seconds,
-            last_step_seconds=runner.last_step_seconds,
-        )
+        queued = self._inbox.qsize()
+        return counted(self._runner, self._scheduler, self._requests, queued, self._config.slots)
+
+    def cache(self) -> CacheControl | None:
+        if not self._config.cache.enabled:
+            return None
+        tiers = self._cache or PromptCache(None, None)
+        return EngineCache(tiers, self._slots, self._model, self._own_scope, self._empty_slots)
+
+    def _empty_slots(self) -> None:
+        """Drop what the idle slots hold, without saving it; from any other thread."""
+        call = Call(self._drop_idle)
+        with self._lock:
+            if not self._accepting:
+                raise ModelUnavailable("the engine is shutting down")
+            self._inbox.put(call)
+        call.wait()
+
+    def _drop_idle(self) -> None:
+        for slot in self._slots.idle:
+            self._slots.clear(slot)
+        self._slots.stale = self._config.performance.deterministic
+
+
+def _digest(text: str, size: int) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
 
 def _send(sink: Sink, outputs: list[Output]) -> None:
