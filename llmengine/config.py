@@ -37,6 +37,12 @@ class ServerConfig(Section, frozen=True):
     api_key: Annotated[
         str, option("Key that clients must send; empty: none.", env="LLM_ENGINE_API_KEY")
     ] = ""
+    admin_key: Annotated[
+        str,
+        option(
+            "Key for /v1/cache; empty: the api_key serves for it too.", env="LLM_ENGINE_ADMIN_KEY"
+        ),
+    ] = ""
     max_concurrent_requests: Annotated[
         int, option("Requests that run at once.", flag="slots", ge=1, le=128)
     ] = 16
@@ -158,6 +164,14 @@ class CacheConfig(Section, frozen=True):
     disk_ttl_seconds: Annotated[
         float, option("Seconds that a state stays on disk unused; 0: no limit.", ge=0)
     ] = 604_800.0
+    share: Annotated[
+        Literal["key", "all"],
+        option("Who shares prefixes: requests with the same API key, or all."),
+    ] = "key"
+    warm: Annotated[
+        tuple[str, ...],
+        option("Files of text, or of chat messages (*.json), computed and pinned when serving."),
+    ] = ()
     min_tokens: Annotated[
         int, option("Shortest prompt whose state is worth keeping, in tokens.", ge=1, le=2**24)
     ] = 64

@@ -10,7 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+import numpy as np
+
+from llmengine.cache.entry import as_tokens
+from llmengine.cache.prompt_cache import PromptCache
 from llmengine.core import (
+    CacheControl,
     FinishReason,
     Infill,
     ModelInfo,
@@ -64,7 +69,9 @@ class FakeHost:
         context: int = 4096,
         infill: bool = False,
         ranks: bool = False,
+        cache: PromptCache | None = None,
     ) -> None:
+        """Requests to warm `cache` put there a state of as many bytes as tokens."""
         self.answer = answer
         self.step = step
         self.delay = delay
@@ -80,6 +87,7 @@ class FakeHost:
         self._finished: dict[str, int] = {}
         self._completion_tokens = 0
         self._info = _info(name, template, context, infill, ranks)
+        self._cache = cache
         self._running: dict[str, _Running] = {}
         self._open = threading.Event()
         self._open.set()
@@ -118,6 +126,9 @@ class FakeHost:
                 raise EngineOverloaded("the queue is full")
             self.requests.append(request)
             text = self.answer if isinstance(self.answer, str) else self.answer(request)
+            if request.warm:
+                text = ""
+                self._warm(request)
             self._running[request.id] = _Running(request, sink, text, self._info.eos)
             self.most_running = max(self.most_running, len(self._running))
             self._change.notify_all()
@@ -141,6 +152,15 @@ class FakeHost:
         counts = [sum(token == byte for token in tokens) for byte in b"abcd"]
         norm = math.hypot(*counts) or 1.0
         return struct.pack("<4f", *(count / norm for count in counts))
+
+    def _warm(self, request: Request) -> None:
+        assert self._cache is not None
+        tokens = as_tokens(request.prompt)
+        state = np.zeros(len(tokens), np.uint8)
+        self._cache.put(request.cache_salt, tokens, state, pinned=True, label=request.warm)
+
+    def cache(self) -> CacheControl | None:
+        return self._cache
 
     def cancel(self, request_id: str) -> None:
         with self._change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from msgspec import Struct
@@ -37,6 +38,37 @@ def of_messages(
         messages, tools=tools, add_generation_prompt=add_generation_prompt, **kwargs
     )
     return of_text(host, text)
+
+
+def of_beginning(
+    host: Host,
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> Prompt:
+    """What all prompts begin with whose conversations go on from `messages`.
+
+    Templates may treat the last message in another way than earlier ones, so it is found by
+    comparing two conversations that go on differently. Raises as `of_messages` does.
+    """
+    said = {"role": "user", "content": "a"}
+    if messages and messages[-1].get("role") == "user":
+        others = [[*messages], [*messages, {"role": "assistant", "content": "b"}, said]]
+    else:
+        others = [[*messages, said], [*messages, {"role": "user", "content": "1"}]]
+    return _common(host, *(of_messages(host, template, each, tools=tools) for each in others))
+
+
+def of_text_beginning(host: Host, text: str) -> Prompt:
+    """What all prompts begin with that go on from `text`. Raises as `of_text` does."""
+    return _common(host, of_text(host, f"{text}a"), of_text(host, f"{text}1"))
+
+
+def _common(host: Host, one: Prompt, other: Prompt) -> Prompt:
+    pairs = zip(one.tokens, other.tokens, strict=False)
+    tokens = tuple(mine for mine, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return Prompt(host.detokenize(tokens), tokens)
 
 
 def of_text(host: Host, text: str) -> Prompt:

@@ -36,17 +36,19 @@ def serve(settings: Settings) -> None:
     """
     from contextlib import closing
 
+    from llmengine.chat import warm_file
     from llmengine.cli import local
     from llmengine.server import run
     from llmengine.server.app import create_app
 
     config = settings.config
+    files = warm_file.read_all(config.cache)
     # First of all: loading a large model for a port that is taken would waste minutes.
     with (
         run.bind(config.server.host, config.server.port) as listener,
         closing(local.open_engine(config)) as host,
     ):
-        app = create_app(host, config)
+        app = create_app(host, config, files)
         run.run(_serve(app, host, listener, config))
 
 

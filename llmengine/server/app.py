@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config as SanicConfig
 
+from llmengine.chat.warm_file import WarmFile
 from llmengine.config import Config, ServerConfig
 from llmengine.core import Host
 from llmengine.errors import ConfigError
 from llmengine.log import NAME as LOGGER
 from llmengine.server import (
+    cache,
     chat,
     completions,
     embeddings,
@@ -32,11 +35,15 @@ from llmengine.server.state import State, state_of
 NAME = "llmengine"
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
 
+FAMILIES = (cache, chat, completions, embeddings, fine_tuning, health, models, rerank, tokens)
+
 App = Sanic[SanicConfig, SimpleNamespace]
 
 
-def create_app(host: Host, config: Config) -> App:
-    """The application that serves `host`. Raises ConfigError for settings it cannot serve with.
+def create_app(host: Host, config: Config, warm: Sequence[WarmFile] = ()) -> App:
+    """The application that serves `host`; once it runs, it has the prompts of `warm` computed.
+
+    Raises ConfigError for settings and files it cannot serve with.
 
     Run it by `llmengine.server.run`, in one process: another would need a model of its own.
     """
@@ -44,9 +51,9 @@ def create_app(host: Host, config: Config) -> App:
     app: App = Sanic(NAME, configure_logging=False)
     app.config.update(_sanic_settings(config.server))
     _quieten()
-    app.ctx.state = State(host, config)
+    app.ctx.state = State(host, config, warm)
     app.ctx.origins = Origins(config.server)
-    for family in (chat, completions, embeddings, rerank, models, tokens, fine_tuning, health):
+    for family in FAMILIES:
         app.blueprint(family.blueprint.copy(family.blueprint.name))
     if config.metrics.enabled:
         if (taken := config.metrics.endpoint) == "/health" or taken.startswith("/v1/"):
@@ -90,7 +97,7 @@ async def _before(request: Request) -> HTTPResponse | None:
     transport.resume_reading()
     preflight = _origins(request).preflight(request)
     if preflight is None:
-        authorize(request, state_of(request).config.server.api_key)
+        request.ctx.key = authorize(request, state_of(request).config.server)
     return preflight
 
 

@@ -21,6 +21,7 @@ TopCount = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Tokens = Annotated[list[TokenId], Meta(min_length=1)]
 Texts = str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
+Salt = Annotated[str, Meta(min_length=1, max_length=256)]
 B = TypeVar("B", bound=Struct)
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Body(_Overrides, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     max_tokens: Count | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
+    cache_salt: Salt | None = None
 
     @property
     def choices(self) -> int:
@@ -118,6 +120,16 @@ class CompletionBody(Body, frozen=True, kw_only=True):
     echo: bool | None = None
     best_of: Choices | None = None
     suffix: str | None = None
+
+
+class WarmBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What POST /v1/cache/warm takes: one of `prompt` and `messages`."""
+
+    prompt: Annotated[str, Meta(min_length=1)] | None = None
+    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
+    tools: list[Tool] | None = None
+    label: Annotated[str, Meta(min_length=1, max_length=256)] = "warm"
+    cache_salt: Salt | None = None
 
 
 _decoder = functools.cache(msgspec.json.Decoder)  # one for each type

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -74,14 +74,18 @@ def _prepare(state: State, content: bytes) -> _Prepared:
 
 def conversation(state: State, body: ChatBody) -> Prompt:
     """The prompt that the messages of `body` make, with its tools."""
-    messages = [_message(at, each) for at, each in enumerate(body.messages)]
+    messages = for_template(body.messages)
     return prompt.of_messages(
         state.host, state.template, messages, tools=_tools(body), **_variables(body)
     )
 
 
+def for_template(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
+    """The messages as a template takes them."""
+    return [_message(at, each) for at, each in enumerate(messages)]
+
+
 def _message(at: int, message: Message) -> Mapping[str, Any]:
-    """The message as a template takes it."""
     where = f"messages[{at}]"
     if message.content is None and message.role != "assistant":
         raise InvalidRequest(f"`{where}.content` is missing", param=f"{where}.content")

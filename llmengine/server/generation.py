@@ -45,13 +45,14 @@ async def answer(
     What is not finished is cancelled when the client goes away, and when anything fails.
     """
     state = state_of(request)
-    deadline = state.deadline
+    deadline, salt = state.deadline, state.salt(request.ctx.key, body.cache_salt)
     requests = [
         core.Request(
             id=f"{head.id}-{at * body.choices + choice}",
             prompt=prompt,
             params=of_choice(params, choice),
             deadline=deadline,
+            cache_salt=salt,
         )
         for at, prompt in enumerate(prompts)
         for choice in range(body.choices)

@@ -14,6 +14,7 @@ from sanic.server import HttpProtocol
 from llmengine.core import Host
 from llmengine.errors import ConfigError
 from llmengine.server.app import App
+from llmengine.server.warming import warm_all
 
 BACKLOG = 1024  # connections that wait to be accepted
 FLUSH_SECONDS = 5.0  # for the last bytes of answers that are complete
@@ -79,7 +80,9 @@ async def serve(
     await server.startup()
     await server.start_serving()
     ready()
+    warming = asyncio.create_task(warm_all(app.ctx.state))
     await stop.wait()
+    warming.cancel()
     server.close()
     loop = asyncio.get_running_loop()
     if not await loop.run_in_executor(None, host.drain, drain_seconds):

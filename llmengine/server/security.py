@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from sanic import HTTPResponse, Request
@@ -13,13 +14,45 @@ from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError, Unauthorized
 
 OPEN = frozenset({"/health"})  # for probes, which have no key
+ADMINISTRATION = "v1/cache"  # what the paths of its routes begin with
 _EXPOSED = "X-Request-Id, X-Unknown-Parameters, Retry-After"
 
 
-def authorize(request: Request, key: str) -> None:
-    """Raises Unauthorized unless the request bears `key`, or none is needed."""
-    if not key or request.path in OPEN:
-        return
+def authorize(request: Request, config: ServerConfig) -> str:
+    """The key with which the request is let in, "" if it needs none. Raises Unauthorized."""
+    if request.path in OPEN:
+        return ""
+    if _is_administration(request):
+        key = config.admin_key or config.api_key
+        if not key:
+            _check_local(request, config.host)
+    else:
+        key = config.api_key
+    if key:
+        _check_key(request, key)
+    return key
+
+
+def _is_administration(request: Request) -> bool:
+    # The route and not the path, which may be written in several ways.
+    return request.route is not None and request.route.path.startswith(ADMINISTRATION)
+
+
+def _check_local(request: Request, bound: str) -> None:
+    """Refuse all but this machine, and pages that have a name of theirs lead to it."""
+    named = urlsplit(f"//{request.host}").hostname or ""
+    if not (_is_loopback(bound) and _is_loopback(named)):
+        raise Unauthorized("this endpoint needs a key: set server.admin_key or server.api_key")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_key(request: Request, key: str) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given.strip():
         raise Unauthorized("an API key is needed: send `Authorization: Bearer KEY`")
@@ -51,7 +84,7 @@ class Origins:
             return None
         return empty(
             headers={
-                "Access-Control-Allow-Methods": "GET, POST",
+                "Access-Control-Allow-Methods": "GET, POST, DELETE",
                 "Access-Control-Allow-Headers": request.headers.get(
                     "access-control-request-headers", "Authorization, Content-Type"
                 ),

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from sanic import Request
 
 from llmengine import __version__
+from llmengine.cache.salt import salt_of
 from llmengine.chat.template import ChatTemplate
+from llmengine.chat.warm_file import WarmFile
 from llmengine.config import Config
-from llmengine.core import Host
+from llmengine.core import CacheControl, Host
 from llmengine.errors import InvalidRequest, ModelNotFound
 from llmengine.metrics import Metrics
 from llmengine.sampling import advised
@@ -25,12 +27,14 @@ T = TypeVar("T")
 
 
 class State:
-    def __init__(self, host: Host, config: Config) -> None:
+    def __init__(self, host: Host, config: Config, warm: Sequence[WarmFile] = ()) -> None:
+        """Raises ConfigError where the template refuses a file to be warmed."""
         self.host = host
         self.config = config
         self.info = host.info()
         self.sampling = advised(config.sampling, self.info.sampling)
         self.template = ChatTemplate.of(self.info, config.model.chat_template)
+        self.warm = [(file.path, file.prompt(host, self.template)) for file in warm]
         self.dispatcher = Dispatcher(host)
         self.metrics = Metrics(host.stats)
         self.started = time.monotonic()
@@ -53,6 +57,21 @@ class State:
         """When a request that arrives now must have ended, in seconds of time.monotonic()."""
         seconds = self.config.server.request_timeout_seconds
         return time.monotonic() + seconds if seconds else None
+
+    def salt(self, key: str, given: str | None = None) -> str:
+        """What keeps the prefixes of requests with this API key and `cache_salt` to themselves."""
+        return salt_of(self.config.cache, key=key, given=given)
+
+    @property
+    def cache(self) -> CacheControl:
+        """Raises InvalidRequest where the prompt cache is turned off."""
+        found = self.host.cache()
+        if found is None:
+            raise InvalidRequest(
+                "the prompt cache is turned off: start the server with cache.enabled = true",
+                code="cache_disabled",
+            )
+        return found
 
     def check_model(self, name: str | None) -> None:
         if name is not None and name not in (self.model, self.info.name):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+
+from llmengine.inventory import EntryInfo
 
 FinishReason = Literal["stop", "length"]
 
@@ -147,3 +150,26 @@ class Health(Struct, kw_only=True):
     waiting: int
     cache_hit_rate: float
     memory_usage_mb: float
+
+
+class CacheEntries(Struct):
+    data: Sequence[EntryInfo]
+    object: str = "list"
+
+
+class Pinned(Struct):
+    id: str
+    pinned: bool
+
+
+class Deleted(Struct):
+    id: str
+    deleted: bool = True
+
+
+class Cleared(Struct):
+    deleted: int  # entries
+
+
+class Verified(Struct):
+    corrupt: Sequence[str]  # ids of the entries that were dropped

@@ -1,0 +1,69 @@
+"""Prompts that are computed and pinned before anybody asks."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+
+from msgspec import Struct
+
+from llmengine import core
+from llmengine.chat.prompt import Prompt
+from llmengine.errors import EngineError
+from llmengine.sampling import SamplingParams
+from llmengine.server.state import State
+
+_logger = logging.getLogger("llmengine.server")
+
+
+class Warmed(Struct, frozen=True):
+    label: str
+    prompt_tokens: int
+    cached_tokens: int  # of those, what was there already
+    seconds: float
+
+
+async def warm(state: State, prompt: Prompt, *, label: str, salt: str) -> Warmed:
+    """Compute a prompt, unless it is stored, and pin it under `label`.
+
+    Raises what `Host.submit` does, and the request's own error.
+    """
+    started = time.perf_counter()
+    request = core.Request(
+        id=f"warm-{secrets.token_hex(12)}",
+        prompt=prompt.tokens,
+        params=SamplingParams(),
+        cache_salt=salt,
+        warm=label,
+    )
+    job = await state.dispatcher.submit([request])
+    usage = core.Usage(0, 0)
+    try:
+        async for item in job:
+            usage = (item and item[1].usage) or usage
+    finally:
+        job.close()
+    seconds = round(time.perf_counter() - started, 4)
+    return Warmed(label, usage.prompt_tokens, usage.cached_tokens, seconds)
+
+
+async def warm_all(state: State) -> None:
+    """Warm what the settings name, one after the other; what fails is told and passed over."""
+    salt = state.salt(state.config.server.api_key)
+    for label, prompt in state.warm:
+        try:
+            done = await warm(state, prompt, label=label, salt=salt)
+        except EngineError as error:
+            _logger.warning("could not warm %s: %s", label, error.message)
+            continue
+        _logger.info(
+            "warmed %s: %s",
+            label,
+            "it was stored" if done.cached_tokens == done.prompt_tokens else "computed",
+            extra={
+                "tokens": done.prompt_tokens,
+                "cached_tokens": done.cached_tokens,
+                "seconds": done.seconds,
+            },
+        )
