@@ -105,3 +105,12 @@ class EntryDetail(EntryInfo, frozen=True, kw_only=True):
 
     token_ids: tuple[int, ...]
     text: str | None = None  # None where nobody knows the entry's vocabulary
+
+
+class Warmed(Struct, frozen=True):
+    """What warming a prompt came to."""
+
+    label: str
+    prompt_tokens: int
+    cached_tokens: int  # of those, what was there already
+    seconds: float

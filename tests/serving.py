@@ -7,12 +7,13 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
 from sanic import Sanic
 
+from llmengine.chat.warm_file import WarmFile
 from llmengine.config import Config, LoggingConfig, ServerConfig
 from llmengine.core import Host
 from llmengine.server import run
@@ -23,14 +24,16 @@ Sanic.test_mode = True
 
 
 def config(**server: Any) -> Config:
-    return Config(server=ServerConfig(drain_seconds=5, **server), logging=LoggingConfig())
+    return Config(server=ServerConfig(**{"drain_seconds": 5, **server}), logging=LoggingConfig())
 
 
 @contextlib.contextmanager
-def serving(host: Host, settings: Config | None = None) -> Iterator[httpx.Client]:
+def serving(
+    host: Host, settings: Config | None = None, warm: Sequence[WarmFile] = ()
+) -> Iterator[httpx.Client]:
     """A client of a server for `host`, which is closed with it."""
     settings = settings or config()
-    app = create_app(host, settings)
+    app = create_app(host, settings, warm)
     listener = run.bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     loops: list[asyncio.AbstractEventLoop] = []

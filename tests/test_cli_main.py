@@ -20,7 +20,7 @@ from llmengine.errors import EngineOverloaded, ModelNotFound
 from llmengine.settings import Settings
 
 HEAVY = ("llama_cpp", "sanic", "numpy", "prompt_toolkit", "rich", "jinja2", "psutil")
-COMMANDS = ["run", "chat", "serve", "doctor", "completion", "config"]
+COMMANDS = ["run", "chat", "serve", "doctor", "completion", "cache", "config"]
 
 
 def llmengine(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import platformdirs
-
-from llmengine.cache.disk_tier import DiskTier
-from llmengine.cache.memory_tier import MemoryTier
+from llmengine.cache.opening import MEBIBYTE, open_cache
 from llmengine.cache.policy import POLICIES
 from llmengine.cache.prompt_cache import PromptCache
-from llmengine.config import CacheConfig, Config
+from llmengine.config import Config
 from llmengine.engine.cells import Cells
 from llmengine.engine.embedder import SEQUENCES, Embedder
 from llmengine.engine.keeper import Keeper
@@ -24,8 +20,6 @@ from llmengine.llama.context import Context
 from llmengine.llama.embedding import EmbeddingContext
 from llmengine.llama.model import Model
 from llmengine.llama.traits import traits_of
-
-MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -83,34 +77,3 @@ def _embedder(model: Model, config: Config, threads: int) -> Embedder:
     performance = config.performance
     max_itl = performance.max_itl_ms / 1000
     return Embedder(traits_of(model), context, max_itl=max_itl, rows=performance.prefill_batch)
-
-
-def open_cache(settings: CacheConfig) -> PromptCache | None:
-    """The tiers behind the slots, or None if there are to be none."""
-    if not settings.enabled:
-        return None
-    policy = POLICIES[settings.eviction_policy]
-    memory = disk = None
-    if settings.max_size_mb:
-        memory = MemoryTier(
-            settings.max_size_mb * MEBIBYTE,
-            settings.memory_max_sequences,
-            settings.ttl_seconds,
-            policy(),
-        )
-    if settings.disk and settings.disk_max_size_mb:
-        disk = DiskTier(
-            cache_folder(settings),
-            settings.disk_max_size_mb * MEBIBYTE,
-            settings.disk_max_sequences,
-            settings.disk_ttl_seconds,
-            policy(),
-        )
-    return PromptCache(memory, disk) if memory or disk else None
-
-
-def cache_folder(settings: CacheConfig) -> Path:
-    """Where the states lie on disk."""
-    if settings.path:
-        return Path(settings.path).expanduser()
-    return Path(platformdirs.user_cache_dir("llmengine")) / "states"

@@ -6,22 +6,14 @@ import logging
 import secrets
 import time
 
-from msgspec import Struct
-
 from llmengine import core
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import EngineError
+from llmengine.inventory import Warmed
 from llmengine.sampling import SamplingParams
 from llmengine.server.state import State
 
 _logger = logging.getLogger("llmengine.server")
-
-
-class Warmed(Struct, frozen=True):
-    label: str
-    prompt_tokens: int
-    cached_tokens: int  # of those, what was there already
-    seconds: float
 
 
 async def warm(state: State, prompt: Prompt, *, label: str, salt: str) -> Warmed:

@@ -1,0 +1,51 @@
+"""`llmengine cache warm`: a prompt computed here, or what a server is asked to do."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import closing
+from typing import Any
+
+import msgspec
+
+from llmengine.cache.salt import salt_of
+from llmengine.chat.template import ChatTemplate
+from llmengine.chat.warm_file import WarmFile
+from llmengine.cli import local
+from llmengine.cli.answer import Answer
+from llmengine.config import Config
+from llmengine.core import Request
+from llmengine.errors import ConfigError
+from llmengine.inventory import Warmed
+from llmengine.sampling import SamplingParams
+
+
+def warm(config: Config, file: WarmFile, label: str) -> Warmed:
+    """Load the model, compute the prompt unless it is stored, and keep its state on disk."""
+    if not (config.cache.enabled and config.cache.disk):
+        raise ConfigError("nothing is kept on disk: set cache.enabled and cache.disk to true")
+    with closing(local.open_engine(config)) as host:
+        prompt = file.prompt(host, ChatTemplate.of(host.info(), config.model.chat_template))
+        request = Request(
+            id=uuid.uuid4().hex,
+            prompt=prompt.tokens,
+            params=SamplingParams(),
+            cache_salt=salt_of(config.cache, key=config.server.api_key),
+            warm=label,
+        )
+        started = time.perf_counter()
+        answer = Answer(host, request, None)
+        for _ in answer:
+            pass
+        seconds = round(time.perf_counter() - started, 4)
+    usage = answer.usage
+    return Warmed(label, usage.prompt_tokens, usage.cached_tokens, seconds)
+
+
+def body(file: WarmFile, label: str) -> dict[str, Any]:
+    """What `POST /v1/cache/warm` takes."""
+    if file.chat is None:
+        return {"prompt": file.text, "label": label}
+    chat: dict[str, Any] = msgspec.to_builtins(file.chat)
+    return {"label": label, **{name: value for name, value in chat.items() if value}}
