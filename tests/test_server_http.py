@@ -188,7 +188,7 @@ def test_origins_that_the_config_names_are_let_in() -> None:
         preflight = client.options(CHAT, headers=asked)
         assert preflight.status_code == 204
         assert preflight.headers["access-control-allow-origin"] == ORIGIN
-        assert preflight.headers["access-control-allow-methods"] == "GET, POST"
+        assert preflight.headers["access-control-allow-methods"] == "GET, POST, DELETE"
         assert preflight.headers["access-control-allow-headers"] == "authorization, x-stainless-os"
         assert "access-control-allow-credentials" not in preflight.headers
         headers = {"Origin": ORIGIN, "Authorization": "Bearer k"}
