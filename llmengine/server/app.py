@@ -25,6 +25,7 @@ from llmengine.server import (
     fine_tuning,
     health,
     models,
+    openapi,
     rerank,
     tokens,
 )
@@ -35,7 +36,7 @@ from llmengine.server.state import State, state_of
 NAME = "llmengine"
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
 
-FAMILIES = (cache, chat, completions, embeddings, fine_tuning, health, models, rerank, tokens)
+FAMILIES = (cache, chat, completions, embeddings, fine_tuning, health, models, openapi, rerank, tokens)
 
 App = Sanic[SanicConfig, SimpleNamespace]
 

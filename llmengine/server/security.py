@@ -13,7 +13,7 @@ from sanic.response import empty
 from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError, Unauthorized
 
-OPEN = frozenset({"/health"})  # for probes, which have no key
+OPEN = frozenset({"/docs", "/health", "/openapi.json"})  # for readers and probes without a key
 ADMINISTRATION = "v1/cache"  # what the paths of its routes begin with
 _EXPOSED = "X-Request-Id, X-Unknown-Parameters, Retry-After"
 

@@ -5,7 +5,7 @@ The shapes are llama-server's; vLLM's names for the same are understood and answ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -48,7 +48,7 @@ class Token(Struct):
 
 
 class Tokenized(Struct):
-    tokens: list[int] | list[Token]
+    tokens: Sequence[int | Token]
     count: int
     max_model_len: int
     token_strs: list[str] | UnsetType = UNSET

@@ -1,0 +1,176 @@
+"""GET /openapi.json and /docs: every endpoint, described by the types that the code reads."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sanic import Blueprint, HTTPResponse, Request
+
+from llmengine import __version__
+from llmengine.inventory import CacheStats, EntryDetail, Warmed
+from llmengine.server import bodies, docs_page, embeddings, rerank, tokens, wire
+
+blueprint = Blueprint("openapi")
+
+
+class Operation(Struct, frozen=True):
+    """One method of one path; `events` is what a stream's events hold."""
+
+    method: str
+    path: str
+    tag: str
+    summary: str
+    body: type[Struct] | None = None
+    answer: type[Struct] | None = None
+    events: type[Struct] | None = None
+    status: int = 200
+
+    @property
+    def id(self) -> str:
+        words = re.findall(r"[a-z0-9]+", self.path.removeprefix("/v1"))
+        return "_".join([self.method, *words])
+
+    @property
+    def types(self) -> list[type[Struct]]:
+        return [each for each in (self.body, self.answer, self.events) if each]
+
+
+OPERATIONS = (
+    Operation(
+        "post", "/v1/chat/completions", "chat", "Answer a conversation.",
+        bodies.ChatBody, wire.ChatCompletion, wire.ChatChunk,
+    ),
+    Operation(
+        "post", "/v1/completions", "completions", "Continue texts.",
+        bodies.CompletionBody, wire.Completion, wire.Completion,
+    ),
+    Operation(
+        "post", "/v1/embeddings", "embeddings", "Vectors of texts.",
+        embeddings.EmbeddingsBody, embeddings.Embeddings,
+    ),
+    Operation(
+        "post", "/v1/rerank", "embeddings", "Order documents by how they answer a query.",
+        rerank.RerankBody, rerank.Reranked,
+    ),
+    Operation(
+        "post", "/rerank", "embeddings", "The same as /v1/rerank.",
+        rerank.RerankBody, rerank.Reranked,
+    ),
+    Operation("get", "/v1/models", "models", "The model that is served.", answer=wire.ModelList),
+    Operation("get", "/v1/models/{name}", "models", "One model by its name.", answer=wire.Model),
+    Operation("get", "/v1/engines", "models", "Moved to /v1/models.", status=308),
+    Operation("get", "/v1/engines/{name}", "models", "Moved to /v1/models/{name}.", status=308),
+    Operation(
+        "post", "/tokenize", "tokens", "The token ids of a text.",
+        tokens.TokenizeBody, tokens.Tokenized,
+    ),
+    Operation(
+        "post", "/detokenize", "tokens", "The text of token ids.",
+        tokens.DetokenizeBody, tokens.Detokenized,
+    ),
+    Operation(
+        "post", "/apply-template", "tokens", "The prompt that a conversation becomes.",
+        bodies.ChatBody, tokens.Applied,
+    ),
+    Operation("get", "/v1/cache", "cache", "What the tiers hold and do.", answer=CacheStats),
+    Operation("get", "/v1/cache/entries", "cache", "All entries.", answer=wire.CacheEntries),
+    Operation("delete", "/v1/cache/entries", "cache", "Drop all.", answer=wire.Cleared),
+    Operation("get", "/v1/cache/entries/{id}", "cache", "One entry.", answer=EntryDetail),
+    Operation("delete", "/v1/cache/entries/{id}", "cache", "Drop one.", answer=wire.Deleted),
+    Operation("post", "/v1/cache/entries/{id}/pin", "cache", "Keep one.", answer=wire.Pinned),
+    Operation("post", "/v1/cache/entries/{id}/unpin", "cache", "Release it.", answer=wire.Pinned),
+    Operation("post", "/v1/cache/verify", "cache", "Check all on disk.", answer=wire.Verified),
+    Operation(
+        "post", "/v1/cache/warm", "cache", "Compute a prompt ahead and keep it.",
+        bodies.WarmBody, Warmed,
+    ),
+    Operation("get", "/health", "server", "How the server does.", answer=wire.Health),
+)  # fmt: skip
+
+
+@blueprint.get("/openapi.json")
+async def openapi(_: Request) -> HTTPResponse:
+    return HTTPResponse(_encoded(), content_type="application/json")
+
+
+@blueprint.get("/docs")
+async def docs(_: Request) -> HTTPResponse:
+    return HTTPResponse(docs_page.html(document()), content_type="text/html; charset=utf-8")
+
+
+@functools.cache
+def _encoded() -> bytes:
+    return msgspec.json.encode(document())
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0)."""
+    types: list[type[Struct]] = list(
+        dict.fromkeys([wire.ErrorBody, *(kind for each in OPERATIONS for kind in each.types)])
+    )
+    found, components = msgspec.json.schema_components(types, "#/components/schemas/{name}")
+    schemas = dict(zip(types, found, strict=True))
+    paths: dict[str, Any] = {}
+    for each in OPERATIONS:
+        paths.setdefault(each.path, {})[each.method] = _operation(each, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "llmengine",
+            "version": __version__,
+            "description": "GGUF models behind OpenAI's API.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+def _operation(operation: Operation, schemas: dict[type[Struct], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "responses": {
+            str(operation.status): _answer(operation, schemas),
+            "4XX": _json("A refusal that names the parameter.", schemas[wire.ErrorBody]),
+            "5XX": _json("What the server could not do.", schemas[wire.ErrorBody]),
+        },
+    }
+    if names := re.findall(r"\{(\w+)\}", operation.path):
+        found["parameters"] = _parameters(names)
+    if operation.body:
+        content = {"application/json": {"schema": schemas[operation.body]}}
+        found["requestBody"] = {"required": True, "content": content}
+    return found
+
+
+def _answer(operation: Operation, schemas: dict[type[Struct], Any]) -> dict[str, Any]:
+    if not operation.answer:
+        return {"description": operation.summary}
+    found = _json("The answer.", schemas[operation.answer])
+    if operation.events:
+        described = "Server-sent events, if `stream` is true; the last one is [DONE]."
+        schema = {"type": "string", "description": described, "x-event": schemas[operation.events]}
+        found["content"]["text/event-stream"] = {"schema": schema}
+    return found
+
+
+def _json(description: str, schema: Any) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _parameters(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in names
+    ]
