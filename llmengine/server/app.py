@@ -30,13 +30,24 @@ from llmengine.server import (
     tokens,
 )
 from llmengine.server.record import record_of
-from llmengine.server.security import Origins, authorize
+from llmengine.server.security import OPEN, Origins, authorize
 from llmengine.server.state import State, state_of
 
 NAME = "llmengine"
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
 
-FAMILIES = (cache, chat, completions, embeddings, fine_tuning, health, models, openapi, rerank, tokens)
+FAMILIES = (
+    cache,
+    chat,
+    completions,
+    embeddings,
+    fine_tuning,
+    health,
+    models,
+    openapi,
+    rerank,
+    tokens,
+)
 
 App = Sanic[SanicConfig, SimpleNamespace]
 
@@ -57,7 +68,7 @@ def create_app(host: Host, config: Config, warm: Sequence[WarmFile] = ()) -> App
     for family in FAMILIES:
         app.blueprint(family.blueprint.copy(family.blueprint.name))
     if config.metrics.enabled:
-        if (taken := config.metrics.endpoint) == "/health" or taken.startswith("/v1/"):
+        if (taken := config.metrics.endpoint) in OPEN or taken.startswith("/v1/"):
             raise ConfigError(f"metrics.endpoint: {taken} is an endpoint already")
         app.add_route(health.metrics, config.metrics.endpoint, name="metrics")
     app.on_request(_before)

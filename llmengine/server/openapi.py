@@ -32,8 +32,7 @@ class Operation(Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        words = re.findall(r"[a-z0-9]+", self.path.removeprefix("/v1"))
-        return "_".join([self.method, *words])
+        return "_".join([self.method, *re.findall(r"[a-z0-9]+", self.path)])
 
     @property
     def types(self) -> list[type[Struct]]:
@@ -114,7 +113,9 @@ def document() -> dict[str, Any]:
     types: list[type[Struct]] = list(
         dict.fromkeys([wire.ErrorBody, *(kind for each in OPERATIONS for kind in each.types)])
     )
-    found, components = msgspec.json.schema_components(types, "#/components/schemas/{name}")
+    found, components = msgspec.json.schema_components(
+        types, ref_template="#/components/schemas/{name}"
+    )
     schemas = dict(zip(types, found, strict=True))
     paths: dict[str, Any] = {}
     for each in OPERATIONS:
