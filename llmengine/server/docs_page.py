@@ -40,8 +40,8 @@ def _families(document: Document) -> Iterator[str]:
         for method, operation in methods.items():
             shown = _operation(document, method, path, operation)
             families.setdefault(operation["tags"][0], []).append(shown)
-    for tag, shown in families.items():
-        yield f"<h2>{escape(tag)}</h2>{''.join(shown)}"
+    for tag, operations in families.items():
+        yield f"<h2>{escape(tag)}</h2>{''.join(operations)}"
 
 
 def _operation(document: Document, method: str, path: str, operation: Document) -> str:
