@@ -24,6 +24,7 @@ class Constraint(Struct, frozen=True):
     source: str = ""
     # Tags of a thinking block that may stand before; without the first, the prompt has opened it.
     thinking: tuple[str, str] | None = None
+    param: str = "grammar"  # the parameter that it came from, for refusals
 
 
 class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,15 +147,14 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token of the untouched logits is the answer."""
+        """Whether the likeliest token that may follow is the answer, by the untouched logits."""
         return self.temperature == 0 and not (
             self.logit_bias
-            or self.enforced
             or self.repeat_penalty != 1
             or self.presence_penalty
             or self.frequency_penalty
             or self.dry_multiplier
-            or self.ignore_eos
+            or not self.ends_at_eos
         )
 
 

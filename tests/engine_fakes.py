@@ -50,6 +50,8 @@ class FakeModel:
 
 
 class GreedySampler:
+    ended = False
+
     def sample(self, context: object, row: int, logits: np.ndarray) -> int:
         return int(logits.argmax())
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from llmengine.config import CacheConfig
 from llmengine.core import ModelInfo, Request
 from llmengine.errors import ContextLengthExceeded, InvalidRequest
-from llmengine.grammar import gbnf
 
 
 def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) -> None:
@@ -19,8 +18,6 @@ def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) 
             code="unsupported_model",
         )
     check_tokens(request.prompt, info, info.max_sequence_length - 1, "prompt")
-    if request.params.grammar is not None:
-        gbnf.check(request.params.grammar)
     if request.warm:
         _check_warm(len(request.prompt), cache)
 

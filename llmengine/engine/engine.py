@@ -29,6 +29,7 @@ from llmengine.errors import (
     InvalidRequest,
     ModelUnavailable,
 )
+from llmengine.grammar.compiler import Compiler
 from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
 from llmengine.llama.sampler import Sampler
@@ -48,6 +49,7 @@ class Engine:
         sizing.check(config)
         self._config = config
         self._model = Model(locate.find(config.model), config)
+        self._compiler = Compiler(self._model)
         try:
             self._build(config)
         except BaseException:
@@ -93,8 +95,7 @@ class Engine:
         room = self._max_length - len(request.prompt)
         if request.params.max_tokens:
             room = min(room, request.params.max_tokens)
-        with self._model.in_use():
-            sampler = Sampler(self._model, request.params, request.prompt, self._max_length)
+        sampler = self._sampler(request)
         sequence = Sequence(request, sink, sampler, room, self._scope(request.cache_salt))
         with self._lock:
             self._admit(request.id)
@@ -108,6 +109,12 @@ class Engine:
             self._inbox.put(job)
         job.future.add_done_callback(lambda _: self._release([job.id]))
         return job.future
+
+    def _sampler(self, request: Request) -> Sampler:
+        params = request.params
+        with self._model.in_use():
+            matcher = self._compiler.matcher(params.enforced) if params.enforced else None
+            return Sampler(self._model, params, request.prompt, self._max_length, matcher)
 
     def _admit(self, request_id: str) -> None:
         if not self._accepting:

@@ -196,6 +196,8 @@ class Runner:
         text = sequence.text.push(self._model.piece(token, sequence.request.special))
         if sequence.text.stop is not None:
             self._finish(sequence, "stop", text)
+        elif sequence.sampler.ended:
+            self._finish(sequence, "stop", text + sequence.text.flush())
         elif len(sequence.tokens) >= sequence.longest:
             self._finish(sequence, "length", text + sequence.text.flush())
         elif text:

@@ -1,1 +1,1 @@
-"""Grammars, in llama.cpp's GBNF, that an answer must follow."""
+"""What an answer must follow: JSON schemas, expressions and grammars, compiled by llguidance."""

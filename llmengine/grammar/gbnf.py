@@ -1,108 +1,228 @@
-"""Grammars that llama.cpp would hang or crash on are refused before it sees them."""
+"""llama.cpp's GBNF, read into a tree: https://github.com/ggml-org/llama.cpp/tree/master/grammars"""
 
 from __future__ import annotations
 
 import re
+from typing import NoReturn
+
+from msgspec import Struct
 
 from llmengine.errors import InvalidRequest
 
-MAX_DEPTH = 100  # nested groups: the parser recurses
-MAX_RULES = 500  # so do rules that name rules
-MAX_REPEATS = 2_000  # of {m,n}: the parser writes the rule out so many times
-# Counts in counts, multiplied, around something optional: llama.cpp tries every way to leave
-# parts out, and there are more of them than it can ever try.
-MAX_OPTIONAL_REPEATS = 16
+MAX_RULES = 1000  # llguidance recurses through rules that name rules
+MAX_DEPTH = 100  # of groups
+MAX_REPEATS = 100_000
 
-_TOKENS = re.compile(
-    r"""(?P<rule>[A-Za-z0-9_-]+)\s*::="""
-    r"""|\#[^\n]*|(?P<empty>"")"""
-    r"""|"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]"""
-    r"""|\{\s*(?P<least>\d*)\s*(?P<comma>,?)\s*(?P<most>\d*)\s*\}"""
-    r"""|(?P<name>[A-Za-z0-9_-]+)|(?P<sign>[()|?*+])""",
-    re.DOTALL,
-)
+_SPACE = re.compile(r"(?:[ \t]|\#[^\r\n]*)*")
+_BLANK = re.compile(r"(?:[ \t\r\n]|\#[^\r\n]*)*")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_COUNTS = re.compile(r"\{\s*(\d+)\s*(?:(,)\s*(\d*)\s*)?\}")
+_TOKEN = re.compile(r"(!?)<\[(\d+)\]>")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([trn\\\"\[\]]))")
+_PLAIN = {"t": "\t", "r": "\r", "n": "\n"}
 
 
-def check(grammar: str) -> None:
-    """Raise InvalidRequest for a GBNF text that is not safe to use.
+class Characters(Struct, frozen=True):
+    """One character: of these ranges, or of none of them."""
 
-    What GBNF is: https://github.com/ggml-org/llama.cpp/tree/master/grammars
-    """
-    if not grammar.strip() or "\0" in grammar:
-        _refuse("is empty or has a NUL character")
-    if any("\ud800" <= each <= "\udfff" for each in grammar):
-        _refuse("has a lone surrogate: send valid Unicode")
-    rules: dict[str, list[re.Match[str]]] = {}
-    body: list[re.Match[str]] = []
-    for token in _TOKENS.finditer(grammar):
-        if token["rule"]:
-            body = rules.setdefault(token["rule"], [])
-        else:
-            body.append(token)
-    if len(rules) > MAX_RULES:
-        _refuse(f"has more than {MAX_RULES} rules")
-    sizes = Sizes(rules)
-    for name in rules:
-        sizes.of_rule(name)
+    ranges: tuple[tuple[str, str], ...]
+    negated: bool = False
 
 
-class Sizes:
-    """How often the innermost part of a rule is written out, and whether parts are optional."""
-
-    def __init__(self, rules: dict[str, list[re.Match[str]]]) -> None:
-        self._rules = rules
-        self._known: dict[str, tuple[int, bool]] = {}
-
-    def of_rule(self, name: str) -> tuple[int, bool]:
-        if name not in self._known:
-            self._known[name] = (1, False)  # what a rule that names itself adds to itself
-            self._known[name] = self._of_body(self._rules.get(name, []))
-        return self._known[name]
-
-    def _of_body(self, body: list[re.Match[str]]) -> tuple[int, bool]:
-        groups = [(1, False)]  # those that are open, the body itself first
-        item = (1, False)
-        for token, after in zip(body, [*body[1:], None], strict=False):
-            if token["sign"] == "(":
-                groups.append((1, False))
-                if len(groups) > MAX_DEPTH:
-                    _refuse(f"nests deeper than {MAX_DEPTH}")
-                continue
-            if token["sign"] == ")" and len(groups) > 1:
-                item = groups.pop()
-            elif token["name"]:
-                item = self.of_rule(token["name"])
-            elif token["comma"] is not None:
-                item = _repeated(item, token)
-            elif token["sign"] and token["sign"] in "?*":
-                item = (item[0], True)
-            else:
-                item = (1, bool(token["empty"]) or _is_empty_choice(token, after))
-            groups[-1] = (max(groups[-1][0], item[0]), groups[-1][1] or item[1])
-        return groups[0]
+class Literal(Struct, frozen=True):
+    text: str
 
 
-def _is_empty_choice(token: re.Match[str], after: re.Match[str] | None) -> bool:
-    return token["sign"] == "|" and (after is None or after["sign"] in ("|", ")"))
+class Token(Struct, frozen=True):
+    id: int
+    negated: bool
 
 
-def _repeated(item: tuple[int, bool], count: re.Match[str]) -> tuple[int, bool]:
-    least = _number(count["least"] or "0")
-    most = _number(count["most"] or count["least"] or "0")
-    if least > most and (count["most"] or not count["comma"]):
-        _refuse(f"repeats {count[0]}: the first count is the larger")
-    if most > MAX_REPEATS:
-        _refuse(f"repeats {count[0]}: {MAX_REPEATS} times at most")
-    size = item[0] * max(most, 1)
-    if item[0] > 1 and item[1] and size > MAX_OPTIONAL_REPEATS:
-        _refuse(f"repeats optional parts {item[0]} times in {count[0]}: use * or fewer repeats")
-    return size, item[1] or least == 0
+class Name(Struct, frozen=True):
+    rule: str
 
 
-def _number(digits: str) -> int:
-    """The number, as far as it matters: int() refuses thousands of digits."""
-    return int(digits[-9:]) if len(digits.lstrip("0")) < 9 else MAX_REPEATS + 1
+class Repeat(Struct, frozen=True):
+    item: Node
+    least: int
+    most: int | None
 
 
-def _refuse(reason: str) -> None:
-    raise InvalidRequest(f"the grammar {reason}", param="grammar")
+class Sequence(Struct, frozen=True):
+    items: tuple[Node, ...]
+
+
+class Choice(Struct, frozen=True):
+    options: tuple[Node, ...]
+
+
+Node = Characters | Literal | Token | Name | Repeat | Sequence | Choice
+
+ANY = Characters((), negated=True)
+
+
+def parse(text: str, param: str) -> dict[str, Node]:
+    """The rules by their names; raises InvalidRequest, with `param`, for what is no GBNF."""
+    return _Parser(text, param).rules()
+
+
+class _Parser:
+    def __init__(self, text: str, param: str) -> None:
+        self._text = text
+        self._param = param
+        self._at = 0
+        self._depth = 0
+
+    def rules(self) -> dict[str, Node]:
+        found: dict[str, Node] = {}
+        self._skip(_BLANK)
+        while self._at < len(self._text):
+            name = self._take(_NAME, "the name of a rule")[0]
+            self._skip(_SPACE)
+            self._take(re.compile("::="), "::=")
+            self._skip(_BLANK)
+            found[name] = self._choice(nested=False)
+            if self._at < len(self._text) and self._text[self._at] not in "\r\n":
+                self._refuse("a line's end")
+            self._skip(_BLANK)
+        if "root" not in found:
+            self._fail("has no rule `root`")
+        if len(found) > MAX_RULES:
+            self._fail(f"has more than {MAX_RULES} rules")
+        return found
+
+    def _choice(self, *, nested: bool) -> Node:
+        options = [self._sequence(nested=nested)]
+        while self._peek() == "|":
+            self._at += 1
+            self._skip(_BLANK)
+            options.append(self._sequence(nested=nested))
+        return options[0] if len(options) == 1 else Choice(tuple(options))
+
+    def _sequence(self, *, nested: bool) -> Node:
+        space = _BLANK if nested else _SPACE
+        items: list[Node] = []
+        while (item := self._item()) is not None:
+            self._skip(space)
+            while (repeated := self._repeat(item)) is not None:
+                item = repeated
+                self._skip(space)
+            items.append(item)
+        return items[0] if len(items) == 1 else Sequence(tuple(items))
+
+    def _item(self) -> Node | None:
+        """What begins here, or None at the end of a sequence."""
+        sign = self._peek()
+        if sign == '"':
+            return self._literal()
+        if sign == "[":
+            return self._characters()
+        if sign == "(":
+            return self._group()
+        if sign == ".":
+            self._at += 1
+            return ANY
+        if sign and sign in "<!":
+            found = self._take(_TOKEN, "a token's number, like <[42]>")
+            return Token(int(found[2][-10:]), bool(found[1]))
+        name = _NAME.match(self._text, self._at)
+        if name is None:
+            return None
+        self._at = name.end()
+        return Name(name[0])
+
+    def _group(self) -> Node:
+        self._at += 1
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._fail(f"nests deeper than {MAX_DEPTH}")
+        self._skip(_BLANK)
+        found = self._choice(nested=True)
+        if self._peek() != ")":
+            self._refuse(")")
+        self._at += 1
+        self._depth -= 1
+        return found
+
+    def _literal(self) -> Node:
+        self._at += 1
+        text = ""
+        while self._peek() != '"':
+            text += self._character()
+        self._at += 1
+        return Literal(text)
+
+    def _characters(self) -> Node:
+        self._at += 1
+        negated = self._peek() == "^"
+        self._at += negated
+        ranges = []
+        while self._peek() != "]":
+            first = last = self._character()
+            if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] not in ("", "]"):
+                self._at += 1
+                last = self._character()
+            if last < first:
+                self._fail(f"has the range {first}-{last}, which is empty")
+            ranges.append((first, last))
+        self._at += 1
+        if not ranges and not negated:
+            self._fail("has an empty []")
+        return Characters(tuple(ranges), negated)
+
+    def _character(self) -> str:
+        if self._peek() != "\\":
+            if not (found := self._peek()):
+                self._refuse("the end of a literal")
+            self._at += 1
+            return found
+        escape = self._take(_ESCAPE, "an escape that GBNF has")
+        if escape[4]:
+            return _PLAIN.get(escape[4], escape[4])
+        code = int(escape[1] or escape[2] or escape[3], 16)
+        if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+            self._fail(f"has {escape[0]}, which is no character")
+        return chr(code)
+
+    def _repeat(self, item: Node) -> Node | None:
+        sign = self._peek()
+        if sign and sign in "*+?":
+            self._at += 1
+            return Repeat(item, int(sign == "+"), 1 if sign == "?" else None)
+        if sign != "{":
+            return None
+        counts = self._take(_COUNTS, "{m}, {m,} or {m,n}")
+        least = self._number(counts[1])
+        most = self._number(counts[3]) if counts[3] else None if counts[2] else least
+        if most is not None and most < least:
+            self._fail(f"repeats {counts[0]}: the first count is the larger")
+        return Repeat(item, least, most)
+
+    def _number(self, digits: str) -> int:
+        number = int(digits) if len(digits) < 10 else MAX_REPEATS + 1
+        if number > MAX_REPEATS:
+            self._fail(f"repeats more than {MAX_REPEATS} times")
+        return number
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _skip(self, space: re.Pattern[str]) -> None:
+        found = space.match(self._text, self._at)
+        assert found is not None  # it may be empty
+        self._at = found.end()
+
+    def _take(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            self._refuse(expected)
+        self._at = found.end()
+        return found
+
+    def _refuse(self, expected: str) -> NoReturn:
+        line = self._text.count("\n", 0, self._at) + 1
+        near = self._text[self._at : self._at + 20].partition("\n")[0]
+        self._fail(f"is not valid GBNF: expected {expected} in line {line} before {near!r}")
+
+    def _fail(self, reason: str) -> NoReturn:
+        raise InvalidRequest(f"the grammar {reason}", param=self._param, code="invalid_grammar")

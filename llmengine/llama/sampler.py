@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from llmengine.core import TokenLogprob, TopLogprob
 from llmengine.errors import Internal, InvalidRequest
-from llmengine.llama import library
 from llmengine.llama.context import Logits
+from llmengine.llama.matcher import Matcher
 from llmengine.llama.model import Model
 from llmengine.sampling import SamplingParams
 
@@ -25,19 +25,25 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 class Sampler:
     """Chooses the tokens of one sequence; keeps what the penalties and the grammar have seen."""
 
-    def __init__(self, model: Model, params: SamplingParams, prompt: Sequence[int], room: int):
-        """Build the chain for `params`.
+    def __init__(
+        self,
+        model: Model,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        room: int,
+        matcher: Matcher | None = None,
+    ):
+        """Build the chain for `params`; with a `matcher`, the tokens follow its grammar.
 
         `room` is the largest number of tokens that the penalties look back. Raises InvalidRequest
-        for a grammar that does not parse and a bias on a token that does not exist.
+        for a bias on a token that does not exist.
         """
         self._model = model
         self.greedy = params.greedy
         self._chain = None
-        self._grammar = None
+        self._matcher = matcher
         if self.greedy:
             return  # the largest logit needs no chain
-        self._grammar = _grammar(model, params)
         self._chain = llama_cpp.llama_sampler_chain_init(
             llama_cpp.llama_sampler_chain_default_params()
         )
@@ -47,10 +53,14 @@ class Sampler:
         self._add_choice(params, seed)
 
     def __del__(self) -> None:
-        for sampler in (self._chain, self._grammar):
-            if sampler:
-                llama_cpp.llama_sampler_free(sampler)
-        self._chain = self._grammar = None
+        if self._chain:
+            llama_cpp.llama_sampler_free(self._chain)
+        self._chain = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the grammar allows nothing more."""
+        return self._matcher is not None and self._matcher.ended
 
     def _add(self, sampler: llama_cpp.llama_sampler_p) -> None:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)
@@ -134,55 +144,32 @@ class Sampler:
         return token
 
     def _sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
-        if self.greedy:
-            return int(logits.argmax())
-        if self._grammar is None:
+        if self._matcher is None and not self.greedy:
             return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
-        token = self._choose(logits, constrained=False)
-        if not self._allowed(token):
-            token = self._choose(logits, constrained=True)
-            if not self._allowed(token):  # to accept it would end the process
+        token = self._choose(logits)
+        if self._matcher is not None and not self._matcher.take(token):
+            # To find all that may follow costs far more than to check the one that was chosen.
+            token = self._choose(self._matcher.mask(logits))
+            if not self._matcher.take(token):
                 raise Internal("the grammar takes none of the model's tokens")
-        llama_cpp.llama_sampler_accept(self._grammar, token)
-        llama_cpp.llama_sampler_accept(self._chain, token)
+        if self._chain:
+            llama_cpp.llama_sampler_accept(self._chain, token)
         return token
 
-    def _choose(self, logits: Logits, *, constrained: bool) -> int:
+    def _choose(self, logits: Logits) -> int:
+        if self.greedy:
+            return int(logits.argmax())
         candidates = np.zeros(len(logits), _CANDIDATE)
         candidates["id"] = np.arange(len(logits))
         candidates["logit"] = logits
         array = _token_array(candidates)
-        if constrained:
-            llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(array))
         llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
-
-    def _allowed(self, token: int) -> bool:
-        """Whether the grammar takes a token: far cheaper than masking the whole vocabulary."""
-        candidates = np.array([(token, 0.0, 0.0)], _CANDIDATE)
-        array = _token_array(candidates)
-        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(array))
-        return bool(candidates["logit"][0] == 0.0)
 
 
 def _token_array(candidates: npt.NDArray[np.void]) -> llama_cpp.llama_token_data_array:
     data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
     return llama_cpp.llama_token_data_array(data, len(candidates), -1, False)
-
-
-def _grammar(model: Model, params: SamplingParams) -> llama_cpp.llama_sampler_p | None:
-    if params.grammar is None:
-        return None
-    library.forget_errors()
-    with library.captured_stderr() as lines:
-        sampler = llama_cpp.llama_sampler_init_grammar(
-            model.vocab, params.grammar.encode(), b"root"
-        )
-    if not sampler:
-        told = lines[0].rpartition("grammar: ")[2] if lines else ""
-        reason = told.strip() or library.last_error("it has no rule `root`")
-        raise InvalidRequest(f"the grammar is not valid GBNF: {reason}", param="grammar")
-    return sampler
 
 
 def _dry(model: Model, params: SamplingParams, room: int) -> llama_cpp.llama_sampler_p:

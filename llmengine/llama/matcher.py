@@ -1,0 +1,44 @@
+"""Where one answer stands in the grammar that it must follow."""
+
+from __future__ import annotations
+
+import numpy as np
+from llguidance import LLMatcher
+
+from llmengine.errors import Internal
+from llmengine.llama.context import Logits
+
+
+class Matcher:
+    """Wraps `llguidance.LLMatcher`, which checks one token far faster than it finds all."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can follow."""
+        return self._matcher.is_stopped()
+
+    def take(self, token: int) -> bool:
+        """Go on by `token`, an end token where the grammar accepts; False if it cannot follow.
+
+        Raises Internal where the grammar has grown beyond llguidance's limits.
+        """
+        taken = self._matcher.try_consume_tokens([token]) == 1
+        if not taken and self._matcher.is_error():
+            raise self._failure()
+        return taken
+
+    def mask(self, logits: Logits) -> Logits:
+        """A copy of `logits`, -inf for every token that cannot follow."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if self._matcher.is_error():
+            raise self._failure()
+        allowed = np.unpackbits(bits, count=len(logits), bitorder="little").view(np.bool_)
+        masked: Logits = np.where(allowed, logits, np.float32(-np.inf))
+        return masked
+
+    def _failure(self) -> Internal:
+        reason = self._matcher.get_error().partition("\n")[0]
+        return Internal(f"the answer cannot be held to its grammar any longer: {reason}")
