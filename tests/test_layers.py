@@ -39,6 +39,7 @@ OWNERS = {
     "jinja2": {"chat"},
     "tomli": {"settings"},
     "diskcache": {"cache"},
+    "llguidance": {"llama", "grammar"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

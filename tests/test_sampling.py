@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from llmengine.sampling import SamplingOverrides, SamplingParams, advised, override
+from llmengine.sampling import Constraint, SamplingOverrides, SamplingParams, advised, override
 
 
 def overrides(body: bytes) -> msgspec.Struct:
@@ -58,8 +58,18 @@ def test_greedy_is_plain_argmax_only_when_nothing_touches_the_logits() -> None:
         {"presence_penalty": 0.5},
         {"frequency_penalty": 0.5},
         {"dry_multiplier": 0.8},
-        {"grammar": 'root ::= "a"'},
         {"ignore_eos": True},
         {"temperature": 0.1},
     ):
         assert not SamplingParams(**{"temperature": 0, **changed}).greedy  # type: ignore[arg-type]
+    # A constraint leaves the logits of what may follow as they are, and ends at an end token.
+    assert SamplingParams(temperature=0, grammar='root ::= "a"', ignore_eos=True).greedy
+
+
+def test_a_constraint_goes_before_the_grammar_of_the_settings() -> None:
+    assert SamplingParams().enforced is None
+    settings = SamplingParams(grammar='root ::= "a"')
+    assert settings.enforced == Constraint("gbnf", 'root ::= "a"')
+    asked = override(settings, SamplingOverrides(), constraint=Constraint("regex", "b"))
+    assert asked.enforced == Constraint("regex", "b")
+    assert "constraint" not in SamplingOverrides.__struct_fields__

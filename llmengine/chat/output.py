@@ -12,6 +12,19 @@ OPEN = "<think>"
 CLOSE = "</think>"
 
 
+def thinking(prompt: str, template: str) -> tuple[str, str] | None:
+    """The tags of the thinking that comes before what `prompt` asks for, None if none does.
+
+    The first is empty where the prompt has opened it; otherwise it is the model's to open.
+    """
+    end = prompt.rstrip()
+    if end.endswith(OPEN):
+        return "", CLOSE
+    if end.endswith(CLOSE) or OPEN not in template:
+        return None
+    return OPEN, CLOSE
+
+
 class Delta(Struct, frozen=True):
     """What a piece of text added to the answer."""
 

@@ -19,6 +19,7 @@ Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 TopCount = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Schema = dict[str, Any] | bool
 Tokens = Annotated[list[TokenId], Meta(min_length=1)]
 Texts = str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
 Salt = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -35,8 +36,26 @@ class StreamOptions(Struct):
     include_obfuscation: bool | None = None  # padding against eavesdroppers: never sent here
 
 
+class JsonSchema(Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    schema: Schema = {}
+    strict: bool | None = None  # enforced either way
+    description: str | None = None
+
+
 class ResponseFormat(Struct):
     type: str
+    json_schema: JsonSchema | None = None
+
+
+class StructuredOutputs(Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """https://docs.vllm.ai/en/latest/features/structured_outputs.html"""
+
+    json: Schema | str | None = None
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
 
 
 class ContentPart(Struct, omit_defaults=True):
@@ -88,6 +107,12 @@ class Body(_Overrides, frozen=True, kw_only=True):
     max_tokens: Count | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
     @property
     def choices(self) -> int:
@@ -105,7 +130,6 @@ class ChatBody(Body, frozen=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: TopCount | None = None
     max_completion_tokens: Count | None = None
-    response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None

@@ -10,12 +10,11 @@ from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine.chat import prompt
-from llmengine.chat.output import OPEN
+from llmengine.chat.output import thinking
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
-from llmengine.grammar.json import json_object
 from llmengine.sampling import SamplingParams
-from llmengine.server import parameters
+from llmengine.server import constraint, parameters
 from llmengine.server.bodies import ChatBody, Message, decode
 from llmengine.server.chat_format import ChatFormat
 from llmengine.server.generation import answer, head
@@ -66,7 +65,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
         state.info,
         logprobs=_logprobs(body),
         max_tokens=body.max_completion_tokens or body.max_tokens or state.sampling.max_tokens,
-        **_grammar(body, found.text),
+        constraint=constraint.of(body, thinking(found.text, state.template.source)),
     )
     state.check_tokens(found.tokens, "messages")
     return _Prepared(body, found, params, unknown)
@@ -131,20 +130,3 @@ def _logprobs(body: ChatBody) -> int | None:
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs`: true", param="top_logprobs")
     return (body.top_logprobs or 0) if body.logprobs else None
-
-
-def _grammar(body: ChatBody, prompt_text: str) -> dict[str, str]:
-    """The grammar that `response_format` asks for, if it does."""
-    kind = body.response_format.type if body.response_format else "text"
-    if kind == "text":
-        return {}
-    if kind != "json_object":
-        raise InvalidRequest(
-            f"`response_format.type`: {kind[:50]!r} is not offered so far; "
-            "'text' and 'json_object' are",
-            param="response_format.type",
-            code="unsupported_parameter",
-        )
-    if body.grammar is not None:
-        raise InvalidRequest("`grammar` and `response_format` exclude each other", param="grammar")
-    return {"grammar": json_object(thinking=prompt_text.rstrip().endswith(OPEN))}

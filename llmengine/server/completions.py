@@ -9,7 +9,7 @@ from llmengine.chat import prompt
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import SamplingParams
-from llmengine.server import parameters
+from llmengine.server import constraint, parameters
 from llmengine.server.bodies import MAX_CHOICES, CompletionBody, decode, texts
 from llmengine.server.completion_format import CompletionFormat
 from llmengine.server.generation import answer, head
@@ -55,7 +55,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
             f"{len(prompts)} prompts with `n` = {body.choices} are more than {MAX_CHOICES} answers",
             param="n" if body.choices > 1 else "prompt",
         )
-    params = parameters.sampling(body, state.sampling, state.info)
+    params = parameters.sampling(body, state.sampling, state.info, constraint=constraint.of(body))
     return _Prepared(body, prompts, params, unknown)
 
 

@@ -35,12 +35,26 @@ class Dispatcher:
         try:
             for request in requests:
                 self._jobs[request.id] = job
-                self._host.submit(request, self)
-                await asyncio.sleep(0)  # many take their time: other handlers have theirs between
+                await self._submit(request)
         except BaseException:
             job.close()
             raise
         return job
+
+    async def _submit(self, request: Request) -> None:
+        if request.params.enforced is None:
+            self._host.submit(request, self)
+            await asyncio.sleep(0)  # many take their time: other handlers have theirs between
+            return
+        # A grammar may have to be compiled, and the vocabulary to be read for it.
+        submitted = asyncio.get_running_loop().run_in_executor(
+            None, self._host.submit, request, self
+        )
+        try:
+            await asyncio.shield(submitted)
+        except asyncio.CancelledError:
+            submitted.add_done_callback(lambda done: self._host.cancel(request.id))
+            raise
 
     def cancel(self, request_id: str) -> None:
         if self._jobs.pop(request_id, None) is not None:

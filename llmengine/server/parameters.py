@@ -75,8 +75,6 @@ def sampling(body: Body, defaults: SamplingParams, info: ModelInfo, **more: Any)
             f"`logit_bias`: the model has {info.vocabulary} tokens, {beyond[0]} is none of them",
             param="logit_bias",
         )
-    if params.grammar is not None and "\0" in params.grammar:
-        raise InvalidRequest("`grammar` holds a NUL character", param="grammar")
     return params
 
 
