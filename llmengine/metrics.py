@@ -1,13 +1,21 @@
-"""What Prometheus may read: how requests went, and the engine's counters and gauges."""
+"""What Prometheus may read: how requests went, and what engine and prompt cache count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+
+from llmengine.inventory import BOUNDS, CacheStats, Durations, TierStats
 
 # From a GPU's milliseconds to a long prompt on a CPU.
 FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -36,12 +44,37 @@ GAUGES = {
     "cache_hit_rate": "Share of prompt tokens that was reused.",
     "last_step_seconds": "Duration of the last step.",
 }
+# Of the tiers that store states.
+CACHE_COUNTERS = {
+    "hits": "States taken from a tier of the prompt cache.",
+    "hit_tokens": "Prompt tokens of those states that were of use.",
+    "misses": "Lookups in a tier that found nothing.",
+    "writes": "States stored.",
+    "corrupt": "States that did not read back as they were written.",
+    "dropped": "States that were not written because too much was waiting.",
+    "failures": "Errors of the file system or the database.",
+}
+CACHE_GAUGES = {
+    "entries": "Prompts that a tier of the prompt cache holds.",
+    "pinned": "Of those, how many may not leave.",
+    "bytes": "What their states take.",
+    "max_bytes": "What they may take.",
+    "queued_bytes": "States that wait to be written.",
+}
+CACHE_SECONDS = {
+    "saving": ("save", "Time to copy a state out of llama.cpp (memory) or to write it (disk)."),
+    "loading": ("load", "Time to read a state and to give it back to llama.cpp."),
+}
 
 
 class Metrics:
     """A registry of its own, so that two engines in one process do not mix."""
 
-    def __init__(self, stats: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        stats: Callable[[], object],
+        cache: Callable[[], CacheStats | None] = lambda: None,
+    ) -> None:
         """`stats` gives an object with the attributes in COUNTERS and GAUGES and `finished`."""
         self.registry = CollectorRegistry()
         self._requests = Counter(
@@ -65,6 +98,7 @@ class Metrics:
         )
         self._queue = self._histogram("queue", "Time a request waited for a slot.", QUEUE)
         self.registry.register(_EngineCollector(stats))
+        self.registry.register(_CacheCollector(cache))
 
     def request(self, endpoint: str, status: int, seconds: float) -> None:
         self._requests.labels(endpoint, status).inc()
@@ -116,3 +150,56 @@ class _EngineCollector(Collector):
         for reason, count in getattr(stats, "finished", {}).items():
             finished.add_metric([reason], count)
         yield finished
+
+
+class _CacheCollector(Collector):
+    """The same for the prompt cache, by tier."""
+
+    def __init__(self, stats: Callable[[], CacheStats | None]) -> None:
+        self._stats = stats
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._stats()
+        if stats is None:
+            return
+        tiers = {"memory": stats.memory, "disk": stats.disk}
+        held = {name: tier for name, tier in tiers.items() if tier is not None}
+        for name, help in CACHE_COUNTERS.items():
+            counter = CounterMetricFamily(f"llmengine_cache_{name}", help, labels=["tier"])
+            for tier, counts in held.items():
+                counter.add_metric([tier], getattr(counts, name))
+            yield counter
+        for name, help in CACHE_GAUGES.items():
+            gauge = GaugeMetricFamily(f"llmengine_cache_{name}", help, labels=["tier"])
+            if stats.hot and name == "entries":
+                gauge.add_metric(["hot"], stats.hot.entries)
+            for tier, counts in held.items():
+                gauge.add_metric([tier], getattr(counts, name))
+            yield gauge
+        yield _evictions(stats, held)
+        for name, (verb, help) in CACHE_SECONDS.items():
+            yield _histogram(verb, help, {tier: getattr(held[tier], name) for tier in held})
+
+
+def _evictions(stats: CacheStats, held: dict[str, TierStats]) -> Metric:
+    found = CounterMetricFamily(
+        "llmengine_cache_evictions", "Prompts that left a tier.", labels=["tier", "reason"]
+    )
+    if stats.hot:
+        found.add_metric(["hot", "room"], stats.hot.evictions)
+    for tier, counts in held.items():
+        for reason, count in counts.evictions.items():
+            found.add_metric([tier, reason], count)
+    return found
+
+
+def _histogram(verb: str, help: str, tiers: dict[str, Durations]) -> Metric:
+    found = HistogramMetricFamily(f"llmengine_cache_{verb}_seconds", help, labels=["tier"])
+    for tier, durations in tiers.items():
+        totals = accumulate(durations.counts)
+        names = [*map(str, BOUNDS), "+Inf"]
+        found.add_metric([tier], list(zip(names, totals, strict=True)), durations.seconds)
+    return found

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "llmengine"
 # Each row may import itself and the rows above it.
 LAYERS = [
     {"__init__"},
-    {"errors", "log", "metrics", "hardware", "plugins"},
-    {"inventory", "sampling"},
+    {"errors", "log", "hardware", "inventory", "plugins"},
+    {"metrics", "sampling"},
     {"config", "core"},
     {"settings"},
     {"llama"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from fakes import FakeHost
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,7 +10,15 @@ from serving import config, eventually, serving
 
 from llmengine.config import Config, MetricsConfig
 from llmengine.core import Stats
-from llmengine.metrics import COUNTERS, GAUGES, Metrics
+from llmengine.inventory import CacheStats, HotStats, TierStats
+from llmengine.metrics import (
+    CACHE_COUNTERS,
+    CACHE_GAUGES,
+    CACHE_SECONDS,
+    COUNTERS,
+    GAUGES,
+    Metrics,
+)
 
 
 def samples(text: str) -> dict[str, float]:
@@ -34,6 +43,56 @@ def test_the_engines_counters_are_read_when_asked_for() -> None:
     assert found['llmengine_finished_total{reason="stop"}'] == 3
     stats = Stats(prompt_tokens=20)
     assert samples(metrics.exposition()[0].decode())["llmengine_prompt_tokens_total"] == 20
+
+
+def test_the_prompt_cache_is_counted_by_tier() -> None:
+    memory = TierStats(entries=3, bytes=300, pinned=1, max_entries=9, max_bytes=900, hits=4)
+    memory.hit_tokens, memory.misses, memory.evictions = 40, 2, {"size": 5, "ttl": 1}
+    memory.saving.note(0.002)
+    disk = TierStats(entries=8, bytes=800, pinned=0, max_entries=9, max_bytes=900, corrupt=1)
+    for seconds in (0.01, 0.02, 99):
+        disk.loading.note(seconds)
+    hot = HotStats(entries=2, tokens=70, cells=100, cells_used=80, evictions=6)
+    metrics = Metrics(Stats, lambda: CacheStats(hot=hot, memory=memory, disk=disk))
+    found = samples(metrics.exposition()[0].decode())
+    prefix = "llmengine_cache_"
+    for name, tier, value in (
+        ("hits_total", "memory", 4),
+        ("hit_tokens_total", "memory", 40),
+        ("misses_total", "memory", 2),
+        ("corrupt_total", "disk", 1),
+        ("entries", "hot", 2),
+        ("entries", "memory", 3),
+        ("entries", "disk", 8),
+        ("bytes", "memory", 300),
+        ("bytes", "disk", 800),
+        ("save_seconds_count", "memory", 1),
+        ("save_seconds_sum", "memory", 0.002),
+        ("load_seconds_count", "disk", 3),
+    ):
+        assert found[f'{prefix}{name}{{tier="{tier}"}}'] == value, name
+    assert found[f'{prefix}evictions_total{{reason="room",tier="hot"}}'] == 6
+    assert found[f'{prefix}evictions_total{{reason="size",tier="memory"}}'] == 5
+    bucket = f"{prefix}load_seconds_bucket"
+    assert found[f'{bucket}{{le="0.003",tier="disk"}}'] == 0
+    assert found[f'{bucket}{{le="0.01",tier="disk"}}'] == 1
+    assert found[f'{bucket}{{le="10.0",tier="disk"}}'] == 2
+    assert found[f'{bucket}{{le="+Inf",tier="disk"}}'] == 3
+
+
+def test_a_missing_tier_is_not_counted() -> None:
+    tier = TierStats(entries=0, bytes=0, pinned=0, max_entries=9, max_bytes=900)
+    metrics = Metrics(Stats, lambda: CacheStats(memory=tier))
+    found = metrics.exposition()[0].decode()
+    assert 'llmengine_cache_entries{tier="memory"} 0.0' in found
+    assert 'tier="disk"' not in found
+    assert 'tier="hot"' not in found
+    assert "llmengine_cache_entries" not in Metrics(Stats).exposition()[0].decode()
+
+
+def test_the_names_of_the_cache_are_attributes_of_its_tiers() -> None:
+    names = {*CACHE_COUNTERS, *CACHE_GAUGES, *CACHE_SECONDS}
+    assert names <= {field.name for field in msgspec.structs.fields(TierStats)}
 
 
 def test_every_name_is_an_attribute_of_the_stats() -> None:

@@ -19,6 +19,7 @@ from llmengine.chat.warm_file import WarmFile
 from llmengine.config import Config
 from llmengine.core import CacheControl, Host
 from llmengine.errors import InvalidRequest, ModelNotFound
+from llmengine.inventory import CacheStats
 from llmengine.metrics import Metrics
 from llmengine.sampling import advised
 from llmengine.server.dispatch import Dispatcher
@@ -36,7 +37,7 @@ class State:
         self.template = ChatTemplate.of(self.info, config.model.chat_template)
         self.warm = [(file.path, file.prompt(host, self.template)) for file in warm]
         self.dispatcher = Dispatcher(host)
-        self.metrics = Metrics(host.stats)
+        self.metrics = Metrics(host.stats, self._cache_stats)
         self.started = time.monotonic()
         # Templates and tokenizers take their time with long prompts; streams go on meanwhile.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="prompt")
@@ -72,6 +73,10 @@ class State:
                 code="cache_disabled",
             )
         return found
+
+    def _cache_stats(self) -> CacheStats | None:
+        found = self.host.cache()
+        return found.stats() if found else None
 
     def check_model(self, name: str | None) -> None:
         if name is not None and name not in (self.model, self.info.name):
