@@ -33,8 +33,8 @@ class Counts(Struct, kw_only=True):
     misses: int = 0  # lookups without a result
     hit_tokens: int = 0
     writes: int = 0
-    saving: Durations = msgspec.field(default_factory=Durations)  # out of llama.cpp, to disk
-    loading: Durations = msgspec.field(default_factory=Durations)  # back into llama.cpp
+    saving: Durations = msgspec.field(default_factory=Durations)  # to disk; memory takes no time
+    loading: Durations = msgspec.field(default_factory=Durations)
     corrupt: int = 0  # entries that did not read back right
     dropped: int = 0  # writes given up because too much was waiting
     failures: int = 0  # errors of the file system or the database
@@ -68,6 +68,8 @@ class CacheStats(Struct, frozen=True, kw_only=True):
     hot: HotStats | None = None
     memory: TierStats | None = None
     disk: TierStats | None = None
+    copying: Durations = msgspec.field(default_factory=Durations)  # of states out of llama.cpp
+    restoring: Durations = msgspec.field(default_factory=Durations)  # of states into it
 
 
 class EntryInfo(Struct, frozen=True, kw_only=True):

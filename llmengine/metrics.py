@@ -62,8 +62,8 @@ CACHE_GAUGES = {
     "queued_bytes": "States that wait to be written.",
 }
 CACHE_SECONDS = {
-    "saving": ("save", "Time to copy a state out of llama.cpp (memory) or to write it (disk)."),
-    "loading": ("load", "Time to read a state and to give it back to llama.cpp."),
+    "saving": ("save", "Time to write a state to disk."),
+    "loading": ("load", "Time to read a state from a tier."),
 }
 
 
@@ -182,6 +182,9 @@ class _CacheCollector(Collector):
         yield _evictions(stats, held)
         for name, (verb, help) in CACHE_SECONDS.items():
             yield _histogram(verb, help, {tier: getattr(held[tier], name) for tier in held})
+        yield _histogram("copy", "Time to copy a state out of llama.cpp.", {"": stats.copying})
+        help = "Time in which llama.cpp takes a state back."
+        yield _histogram("restore", help, {"": stats.restoring})
 
 
 def _evictions(stats: CacheStats, held: dict[str, TierStats]) -> Metric:
@@ -197,9 +200,12 @@ def _evictions(stats: CacheStats, held: dict[str, TierStats]) -> Metric:
 
 
 def _histogram(verb: str, help: str, tiers: dict[str, Durations]) -> Metric:
-    found = HistogramMetricFamily(f"llmengine_cache_{verb}_seconds", help, labels=["tier"])
+    """By tier, or of none where the only tier is ""."""
+    labels = [] if "" in tiers else ["tier"]
+    found = HistogramMetricFamily(f"llmengine_cache_{verb}_seconds", help, labels=labels)
     for tier, durations in tiers.items():
         totals = accumulate(durations.counts)
         names = [*map(str, BOUNDS), "+Inf"]
-        found.add_metric([tier], list(zip(names, totals, strict=True)), durations.seconds)
+        buckets = list(zip(names, totals, strict=True))
+        found.add_metric([tier][: len(labels)], buckets, durations.seconds)
     return found

@@ -48,12 +48,15 @@ def test_the_engines_counters_are_read_when_asked_for() -> None:
 def test_the_prompt_cache_is_counted_by_tier() -> None:
     memory = TierStats(entries=3, bytes=300, pinned=1, max_entries=9, max_bytes=900, hits=4)
     memory.hit_tokens, memory.misses, memory.evictions = 40, 2, {"size": 5, "ttl": 1}
-    memory.saving.note(0.002)
     disk = TierStats(entries=8, bytes=800, pinned=0, max_entries=9, max_bytes=900, corrupt=1)
+    disk.saving.note(0.002)
     for seconds in (0.01, 0.02, 99):
         disk.loading.note(seconds)
     hot = HotStats(entries=2, tokens=70, cells=100, cells_used=80, evictions=6)
-    metrics = Metrics(Stats, lambda: CacheStats(hot=hot, memory=memory, disk=disk))
+    cache = CacheStats(hot=hot, memory=memory, disk=disk)
+    cache.copying.note(0.3)
+    cache.restoring.note(0.1)
+    metrics = Metrics(Stats, lambda: cache)
     found = samples(metrics.exposition()[0].decode())
     prefix = "llmengine_cache_"
     for name, tier, value in (
@@ -66,11 +69,14 @@ def test_the_prompt_cache_is_counted_by_tier() -> None:
         ("entries", "disk", 8),
         ("bytes", "memory", 300),
         ("bytes", "disk", 800),
-        ("save_seconds_count", "memory", 1),
-        ("save_seconds_sum", "memory", 0.002),
+        ("save_seconds_count", "disk", 1),
+        ("save_seconds_sum", "disk", 0.002),
         ("load_seconds_count", "disk", 3),
     ):
         assert found[f'{prefix}{name}{{tier="{tier}"}}'] == value, name
+    assert found[f"{prefix}copy_seconds_sum"] == 0.3
+    assert found[f'{prefix}restore_seconds_bucket{{le="0.03"}}'] == 0
+    assert found[f'{prefix}restore_seconds_bucket{{le="0.1"}}'] == 1
     assert found[f'{prefix}evictions_total{{reason="room",tier="hot"}}'] == 6
     assert found[f'{prefix}evictions_total{{reason="size",tier="memory"}}'] == 5
     bucket = f"{prefix}load_seconds_bucket"

@@ -161,6 +161,18 @@ def test_a_port_that_is_taken_is_one_line_before_anything_is_loaded() -> None:
     )
 
 
+def test_a_missing_file_to_warm_is_one_line_before_anything_is_loaded() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "llmengine", "serve", "-m", "nothing", "--port", "0"]
+        + ["--set", "cache.warm=prompts/support.txt"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: cache.warm: prompts/support.txt: No such file or directory\n")
+
+
 @pytest.mark.parametrize("host", ["999.1.1.1", "no-such-host.invalid", "x" * 300, "192.0.2.1"])
 def test_addresses_that_are_none(host: str) -> None:
     with pytest.raises(ConfigError, match="cannot listen on"):

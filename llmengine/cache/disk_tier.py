@@ -160,7 +160,7 @@ class DiskTier:
         self._writer.submit(partial(self._forget, id))
 
     def loaded(self, seconds: float) -> None:
-        """Note how long it took until a state from here was of use."""
+        """Note how long it took to get a state from here."""
         with self._lock:
             self._index.counts.loading.note(seconds)
 

@@ -112,13 +112,8 @@ class MemoryTier:
             self._index.counts.hit_tokens += length
             return self._states[held.id]
 
-    def saved(self, seconds: float) -> None:
-        """Note how long it took until a state was here."""
-        with self._lock:
-            self._index.counts.saving.note(seconds)
-
     def loaded(self, seconds: float) -> None:
-        """Note how long it took until a state from here was of use."""
+        """Note how long it took to get a state from here."""
         with self._lock:
             self._index.counts.loading.note(seconds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 
 from msgspec.structs import asdict
 
@@ -12,7 +13,7 @@ from llmengine.cache.entry import Entry, Found, State
 from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.prefix_tree import Tokens
 from llmengine.errors import InvalidRequest, NotFound
-from llmengine.inventory import CacheStats, EntryDetail, EntryInfo, Tier
+from llmengine.inventory import CacheStats, Durations, EntryDetail, EntryInfo, Tier
 
 
 class Speed:
@@ -48,7 +49,9 @@ class PromptCache:
             self._tiers["disk"] = disk
         self._reading: dict[Tier, Speed] = {"memory": Speed(20e9), "disk": Speed(0.5e9)}
         self._restoring = Speed(5e9)
-        self._read: tuple[Tier, float] | None = None  # from where a state is being loaded
+        self._copying = Durations()
+        self._room_made: float | None = None  # when the copy of a state began
+        self._restored = Durations()
 
     def find(
         self,
@@ -79,16 +82,9 @@ class PromptCache:
         return self._reading[tier].seconds(size) + self._restoring.seconds(size)
 
     def restored(self, size: int, seconds: float) -> None:
-        """Learn how long llama.cpp took to take back the state that was read last."""
+        """Learn how long llama.cpp took to take a state back."""
         self._restoring.note(size, seconds)
-        if self._read:
-            tier, reading = self._read
-            self._tiers[tier].loaded(reading + seconds)
-
-    def copied(self, seconds: float) -> None:
-        """Learn how long llama.cpp took to give a state out."""
-        if self.memory:
-            self.memory.saved(seconds)
+        self._restored.note(seconds)
 
     def read(self, found: Found) -> State | None:
         """The state of an entry, not to be written into; None if it has left or is damaged.
@@ -100,8 +96,9 @@ class PromptCache:
         state = self._tiers[found.tier].get(entry, found.length)
         if state is None:
             return None
-        self._read = found.tier, time.perf_counter() - started
-        self._reading[found.tier].note(len(state), self._read[1])
+        seconds = time.perf_counter() - started
+        self._reading[found.tier].note(len(state), seconds)
+        self._tiers[found.tier].loaded(seconds)
         if keep and self.memory:
             self.memory.put(
                 entry.scope,
@@ -121,6 +118,7 @@ class PromptCache:
         What has no room in memory goes to the disk from where it is.
         """
         in_memory = self.memory is not None and self.memory.room(size)
+        self._room_made = time.perf_counter()
         return in_memory or self.disk is not None
 
     def put(
@@ -137,6 +135,9 @@ class PromptCache:
 
         Both arrays are kept as they are: the caller must not change them any more.
         """
+        if self._room_made is not None:
+            self._copying.note(time.perf_counter() - self._room_made)
+            self._room_made = None
         taken = [
             tier.put(scope, tokens, state, pinned=pinned, label=label, whole=whole)
             for tier in self._tiers.values()
@@ -156,6 +157,8 @@ class PromptCache:
         return CacheStats(
             memory=self.memory.stats() if self.memory else None,
             disk=self.disk.stats() if self.disk else None,
+            copying=deepcopy(self._copying),
+            restoring=deepcopy(self._restored),
         )
 
     def list(self) -> Sequence[EntryInfo]:

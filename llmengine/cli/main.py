@@ -24,8 +24,8 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 app = typer.Typer(
     name="llmengine",
     help="Run, chat with and serve GGUF models, many requests at once.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 no such model, "
-    "4 overloaded or out of time, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 no such model or "
+    "cache entry, 4 overloaded or out of time, 130 interrupted.",
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
