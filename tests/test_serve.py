@@ -163,8 +163,10 @@ def test_a_port_that_is_taken_is_one_line_before_anything_is_loaded() -> None:
 
 def test_a_missing_file_to_warm_is_one_line_before_anything_is_loaded() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "llmengine", "serve", "-m", "nothing", "--port", "0"]
-        + ["--set", "cache.warm=prompts/support.txt"],
+        [
+            *(sys.executable, "-m", "llmengine", "serve", "-m", "nothing", "--port", "0"),
+            *("--set", "cache.warm=prompts/support.txt"),
+        ],
         capture_output=True,
         text=True,
         timeout=20,
