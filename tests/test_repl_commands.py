@@ -13,7 +13,7 @@ from fakes import FakeHost
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from llmengine.chat.output import Delta
+from llmengine.chat.delta import Delta
 from llmengine.cli.client import Client
 from llmengine.cli.repl import commands
 from llmengine.cli.repl.completion import CommandCompleter

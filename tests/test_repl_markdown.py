@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from llmengine.chat.output import Delta
+from llmengine.chat.delta import Delta
 from llmengine.cli.repl import markdown
 from llmengine.cli.repl.markdown import MarkdownWriter, blocks
 

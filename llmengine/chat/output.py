@@ -1,111 +1,198 @@
-"""Taking a model's answer apart: its thinking and its content."""
+"""Taking a model's answer apart: its thinking, its content and its calls of tools."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
-from msgspec import Struct
-
-State = Literal["start", "opened", "reasoning", "closed", "content"]
-
-OPEN = "<think>"
-CLOSE = "</think>"
-
-
-def thinking(prompt: str, template: str) -> tuple[str, str] | None:
-    """The tags of the thinking that comes before what `prompt` asks for, None if none does.
-
-    The first is empty where the prompt has opened it; otherwise it is the model's to open.
-    """
-    end = prompt.rstrip()
-    if end.endswith(OPEN):
-        return "", CLOSE
-    if end.endswith(CLOSE) or OPEN not in template:
-        return None
-    return OPEN, CLOSE
+from llmengine.chat.calls.messages import Headed, Recipients
+from llmengine.chat.calls.style import Caller
+from llmengine.chat.delta import Delta, joined
+from llmengine.chat.formats import Format
+from llmengine.chat.reasoning import THINK, Tags
+from llmengine.chat.tape import SPACE, Cut, Malformed, Reading, Tape
+from llmengine.chat.tools import Tool
 
 
-class Delta(Struct, frozen=True):
-    """What a piece of text added to the answer."""
+class OutputParser:
+    """The parts of an answer that comes in pieces.
 
-    content: str = ""
-    reasoning: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.content or self.reasoning)
-
-
-class ReasoningParser:
-    """Splits `<think>...</think>` off the beginning of an answer that comes in pieces.
-
-    Only a tag that opens the answer counts, so an answer may talk about tags. White space after
-    the opening tag and around the closing one belongs to neither part. However the text is cut
-    into pieces, the deltas joined are the same; a tag that may still turn out to be one is held
-    back.
+    Only a tag that opens the answer, or follows a call, begins thinking, so an answer may talk
+    about tags. White space around tags and calls belongs to no part. However the text is cut into
+    pieces, the deltas joined are the same; what may still turn out to be a tag is held back. A
+    call counts once its name and the beginning of its arguments are there; before that, text that
+    is no call is content.
     """
 
-    def __init__(self, prompt: str) -> None:
-        """`prompt` is what the model continues: it may have opened the tag already."""
-        inside = prompt.rstrip().endswith(OPEN)
-        self._state: State = "opened" if inside else "start"
-        self._held = ""
+    def __init__(
+        self,
+        prompt: str = "",
+        *,
+        tags: Tags = THINK,
+        format: Format | None = None,
+        tools: Sequence[Tool] = (),
+        most: int | None = None,
+    ) -> None:
+        """`prompt` is what the model continues: it may have opened the thinking already.
+
+        Without `tools` nothing is taken for a call, and of calls beyond the first `most` nothing
+        is told.
+        """
+        self.thinking = False  # whether the text so far ends within thinking
+        self.calls = 0  # that were told of
+        self._tape = Tape()
+        self._tags = tags
+        self._format = format
+        self._style = format.calls if format and tools else None
+        self._caller = Caller(tools, format.new_id) if format else Caller(tools, str)
+        self._most = most
+        self._content = _Trimmed(hold=bool(tools))
+        self._reasoning = _Trimmed(hold=True)
+        self._reasoning.cut()
+        self._reader = self._answer(tags.opened_by(prompt))
+        self._done = False
 
     def feed(self, text: str) -> Delta:
-        if self._in("content"):
-            return Delta(content=text)
-        self._held += text
-        reasoning = self._advance()
-        return Delta(content=self._take() if self._in("content") else "", reasoning=reasoning)
+        self._tape.add(text)
+        return self._advance()
 
     def finish(self) -> Delta:
         """What was held back, now that the answer has ended."""
-        held = self._take()
-        if self._in("start"):
-            return Delta(content=held)
-        return Delta(reasoning=held) if self._in("reasoning") else Delta()
+        self._tape.ended = True
+        last = self._advance()
+        rest = Delta("" if self.calls else self._content.take(), self._reasoning.take())
+        return joined([last, rest])
 
-    def _in(self, state: State) -> bool:
-        return self._state == state
+    def _advance(self) -> Delta:
+        found = []
+        while not self._done:
+            try:
+                event = next(self._reader)
+            except StopIteration:
+                self._done = True
+                break
+            if event is None:
+                break
+            found.append(self._trimmed(event))
+        return joined(found)
 
-    def _advance(self) -> str:
-        """Go through the states as far as the text leads; the thinking that is sure by now."""
-        if self._in("start"):
-            self._begin()
-        if self._in("opened"):
-            self._skip_space("reasoning")
-        reasoning = self._reasoning() if self._in("reasoning") else ""
-        if self._in("closed"):
-            self._skip_space("content")
-        return reasoning
+    def _trimmed(self, event: Delta) -> Delta:
+        if event.calls:
+            self._content.cut()
+            kept = [each for each in event.calls if self._most is None or each.index < self._most]
+            self.calls = max([self.calls, *(each.index + 1 for each in kept)])
+            return Delta(calls=tuple(kept))
+        if event.reasoning:
+            self.thinking = True
+        elif event.content:
+            self.thinking = False
+        return Delta(self._content.add(event.content), self._reasoning.add(event.reasoning))
 
-    def _begin(self) -> None:
-        text = self._held.lstrip()
-        if text.startswith(OPEN):
-            self._held = text[len(OPEN) :]
-            self._state = "opened"
-        elif not OPEN.startswith(text):
-            self._state = "content"
+    def _answer(self, thinking: bool) -> Reading[Delta, None]:
+        if self._format and self._format.messages:
+            yield from self._messages(self._format.messages)
+            return
+        yield from self._think(thinking)
+        bare = self._style is not None and self._style.bare
+        while True:
+            if bare:
+                yield from self._bare()
+            mark = yield from self._tape.flow(self._marks, _content)
+            if not mark:
+                return
+            if mark in self._begins:
+                yield from self._call(mark)
+                yield from self._think(False)
+            bare = False
 
-    def _skip_space(self, then: State) -> None:
-        self._held = self._held.lstrip()
-        if self._held:
-            self._state = then
+    @property
+    def _begins(self) -> tuple[str, ...]:
+        return self._style.begins if self._style else ()
 
-    def _reasoning(self) -> str:
-        before, tag, after = self._held.partition(CLOSE)
-        if tag:
-            self._held = after
-            self._state = "closed"
-            return before.rstrip()
-        ready = before[: len(before) - _overlap(before, CLOSE)].rstrip()
-        self._held = before[len(ready) :]
-        return ready
+    @property
+    def _marks(self) -> tuple[str, ...]:
+        return (*self._begins, *(self._format.drops if self._format else ()))
 
-    def _take(self) -> str:
+    def _think(self, thinking: bool) -> Reading[Delta, None]:
+        """Read the thinking that comes next, if it does."""
+        tape = self._tape
+        if not thinking:
+            tape.keep()
+            yield from tape.skip_space()
+            if not (yield from tape.take(self._tags.open)):
+                tape.at = tape.kept
+                return
+        self.thinking = True
+        yield from tape.flow((self._tags.close,), _reasoning)
+        self.thinking = False
+        self._reasoning.cut()
+        self._content.cut()
+
+    def _bare(self) -> Reading[Delta, None]:
+        tape = self._tape
+        tape.keep()
+        yield from tape.skip_space()
+        if (yield from tape.starts("{")) and self._style:
+            yield from self._guarded(self._style.read(tape, self._caller, ""))
+        else:
+            tape.at = tape.kept
+
+    def _call(self, mark: str) -> Reading[Delta, None]:
+        if self._style:
+            yield from self._guarded(self._style.read(self._tape, self._caller, mark))
+
+    def _messages(self, messages: Headed | Recipients) -> Reading[Delta, None]:
+        while (yield from self._tape.peek()):
+            yield from self._guarded(messages.read(self._tape, self._caller))
+
+    def _guarded(self, reader: Reading[Delta, None]) -> Reading[Delta, None]:
+        """What `reader` reports; what it reads in vain is content."""
+        before = self._caller.count
+        try:
+            for event in reader:
+                yield event
+                if event is not None:
+                    self._tape.keep()
+        except Malformed:
+            yield _content(self._tape.read)
+        except Cut:
+            self._tape.at = len(self._tape.text)
+            if self._caller.count == before:
+                yield _content(self._tape.read)
+
+
+class _Trimmed:
+    """Text without the white space at its borders, some of which is told late."""
+
+    def __init__(self, *, hold: bool) -> None:
+        self._hold = hold  # whether a border may follow at any time
+        self._skip = False
+        self._held = ""
+
+    def add(self, text: str) -> str:
+        if self._skip:
+            text = text.lstrip(SPACE)
+            self._skip = not text
+        if not self._hold or not text:
+            return text
+        text = self._held + text
+        sure = text.rstrip(SPACE)
+        self._held = text[len(sure) :]
+        return sure
+
+    def cut(self) -> None:
+        """Here is a border: white space before it and after it is dropped."""
+        self._held = ""
+        self._skip = True
+
+    def take(self) -> str:
+        """What is left at the end."""
         held, self._held = self._held, ""
         return held
 
 
-def _overlap(text: str, tag: str) -> int:
-    """The length of the longest end of `text` that begins `tag`."""
-    return next((n for n in range(len(tag) - 1, 0, -1) if text.endswith(tag[:n])), 0)
+def _content(text: str) -> Delta:
+    return Delta(content=text)
+
+
+def _reasoning(text: str) -> Delta:
+    return Delta(reasoning=text)

@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from llmengine.chat.template import ChatTemplate, Message
+from llmengine.chat.messages import Message
+from llmengine.chat.template import ChatTemplate
 from llmengine.core import Host
 from llmengine.errors import ContextLengthExceeded, InvalidRequest
 

@@ -9,7 +9,7 @@ where a single operation can multiply.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -79,11 +79,19 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         check_binary(operator, left, right)
         return BUDGET.get().made(super().call_binop(context, operator, left, right))
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        # Some templates collect in lists, and every list here is one rendering's own.
+        return (attr in ("append", "pop") and type(obj) is list) or super().is_safe_attribute(
+            obj, attr, value
+        )
+
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         BUDGET.get().tick()
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str):
             check_method(owner, function.__name__, (*args, *kwargs.values()))
+        elif isinstance(owner, list):
+            BUDGET.get().tick(ITEM + weight(args))
         return BUDGET.get().made(super().call(context, function, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -213,6 +221,8 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """As transformers has it: plain JSON, where Jinja's own would escape it for HTML."""
+    if isinstance(value, Generator):  # what filters like `map` make
+        value = BUDGET.get().made(list(value))
     allow(weight(value) + ITEM * (indent or 0))
     return json.dumps(
         value,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,17 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from llmengine.chat.budget import BUDGET, Budget, LimitExceeded
+from llmengine.chat.budget import BUDGET, Budget
+from llmengine.chat.formats import GENERIC, format_of
+from llmengine.chat.messages import Message, understood
+from llmengine.chat.output import OutputParser
+from llmengine.chat.reasoning import tags_of
 from llmengine.chat.sandbox import TemplateEnvironment
+from llmengine.chat.tools import Tool
+from llmengine.chat.traits import traits_of
 from llmengine.core import ModelInfo
 from llmengine.errors import ConfigError, InvalidRequest
 from llmengine.log import printable
-
-Message = Mapping[str, Any]
 
 MAX_SOURCE = 2**20  # characters
 CHATML = """\
@@ -25,15 +28,14 @@ CHATML = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}
 """
-_PROBE = "probe-of-llmengine"
 _logger = logging.getLogger("llmengine.chat")
 
 
 class ChatTemplate:
     """A Jinja chat template in a sandbox, fed with the messages it understands.
 
-    Templates differ in what they accept; what this one does with a developer role, a system
-    message, content in parts and a call's arguments is found out by rendering a probe.
+    Templates differ in what they accept and in how their models write calls of tools; what this
+    one does is found out by rendering probes.
     """
 
     def __init__(self, source: str, bos: str, eos: str) -> None:
@@ -45,13 +47,12 @@ class ChatTemplate:
         BUDGET.set(Budget())
         try:
             self._template = TemplateEnvironment().from_string(source)
-            self._wants_parts = self._finds_parts()
-            self._knows_system = self._finds_system()
-            self._knows_developer = self._finds_developer()
-            self._no_tools: list[Any] | None = self._finds_no_tools()
-            self._wants_objects = self._finds_objects()
+            self._traits = traits_of(source, self._rendered)
         except Exception as error:  # whatever a stranger's template makes the compiler raise
             raise ConfigError(f"the chat template is not valid: {_reason(error)}") from error
+        shown = source + self._traits.example
+        self.format = format_of(shown) or GENERIC
+        self.tags = tags_of(shown)
 
     @classmethod
     def of(cls, info: ModelInfo, path: str = "") -> ChatTemplate:
@@ -66,6 +67,34 @@ class ChatTemplate:
         )
         return cls(CHATML, info.bos, info.eos)
 
+    def parser(
+        self, prompt: str, tools: Sequence[Tool] = (), *, most: int | None = None
+    ) -> OutputParser:
+        """A parser for what the model answers to `prompt`; see there for `most`."""
+        return OutputParser(prompt, tags=self.tags, format=self.format, tools=tools, most=most)
+
+    def tags_before(self, prompt: str) -> tuple[str, str] | None:
+        """The tags of the thinking that comes before an answer to `prompt`, None if none does.
+
+        The first is empty where the prompt has opened it; otherwise it is the model's to open.
+        """
+        if self.tags.opened_by(prompt):
+            return "", self.tags.close
+        if prompt.rstrip().endswith(self.tags.close) or self.tags.open not in self.source:
+            return None
+        return self.tags.open, self.tags.close
+
+    def thinking(self, *, enable: bool, effort: str = "") -> dict[str, Any]:
+        """The variables with which this template has the model think, or not."""
+        found: dict[str, Any] = {
+            name: enable for name in ("enable_thinking", "thinking") if name in self.source
+        }
+        if "thinking_mode" in self.source:
+            found["thinking_mode"] = "enabled" if enable else "disabled"
+        if effort and "reasoning_effort" in self.source:
+            found["reasoning_effort"] = effort
+        return found
+
     def render(
         self,
         messages: Sequence[Message],
@@ -74,16 +103,19 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         **kwargs: Any,
     ) -> str:
-        """The prompt for `messages`, shaped as OpenAI's API has them.
+        """The prompt for `messages` and `tools`, shaped as OpenAI's API has them.
 
         Raises InvalidRequest where the template refuses them, fails or takes too much.
         """
         variables = {
+            "tools": None,
+            **self._traits.extras,
             **kwargs,
-            "messages": self._understood(messages),
-            "tools": list(tools) if tools else self._no_tools,
+            "messages": understood(messages, tools or (), self._traits, self.format.style),
             "add_generation_prompt": add_generation_prompt,
         }
+        if tools:
+            variables |= self._traits.tool_variables(tools)
         BUDGET.set(Budget())
         try:
             return self._rendered(variables)
@@ -94,102 +126,6 @@ class ChatTemplate:
 
     def _rendered(self, variables: Mapping[str, Any]) -> str:
         return "".join(self._template.generate({**self._tokens, **variables}))
-
-    def _understood(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        found = [self._message(each) for each in messages]
-        return found if self._knows_system else _without_system(found)
-
-    def _message(self, message: Message) -> dict[str, Any]:
-        found = {name: value for name, value in message.items() if value is not None}
-        if found.get("role") == "developer" and not self._knows_developer:
-            found["role"] = "system"
-        text = _flat(found.get("content"))
-        found["content"] = [{"type": "text", "text": text}] if self._wants_parts else text
-        if self._wants_objects and "tool_calls" in found:
-            found["tool_calls"] = [_with_object(each) for each in found["tool_calls"]]
-        return found
-
-    def _finds_parts(self) -> bool:
-        parts = [{"type": "text", "text": _PROBE}]
-        return not self._shows("user", _PROBE) and self._shows("user", parts)
-
-    def _finds_system(self) -> bool:
-        return self._shows("system", self._content())
-
-    def _finds_developer(self) -> bool:
-        """Whether it knows the role by name: many print whatever role there is."""
-        return "developer" in self.source and self._shows("developer", self._content())
-
-    def _finds_no_tools(self) -> list[Any] | None:
-        """What stands for no tools: some templates loop over them without asking."""
-        content = self._content()
-        if not self._shows("user", content) and self._shows("user", content, tools=[]):
-            return []
-        return None
-
-    def _finds_objects(self) -> bool:
-        """Whether a call's arguments should be an object, where OpenAI sends its JSON text."""
-        function = {"name": "probe", "arguments": {_PROBE: "value"}}
-        call = {"id": "call00001", "type": "function", "function": function}
-        asked = {"role": "user", "content": "probe"}
-        answer = {"role": "assistant", "content": "", "tool_calls": [call]}
-        return f'"{_PROBE}"' in self._probe([asked, answer])
-
-    def _content(self) -> Any:
-        return [{"type": "text", "text": _PROBE}] if self._wants_parts else _PROBE
-
-    def _shows(self, role: str, content: Any, tools: list[Any] | None = None) -> bool:
-        messages = [{"role": role, "content": content}]
-        if role != "user":
-            messages.append({"role": "user", "content": "probe"})
-        return _PROBE in self._probe(messages, tools)
-
-    def _probe(self, messages: list[dict[str, Any]], tools: list[Any] | None = None) -> str:
-        try:
-            return self._rendered({"messages": messages, "tools": tools})
-        except LimitExceeded:
-            raise
-        except Exception:  # a refusal is an answer: the template has no use for such messages
-            return ""
-
-
-def _flat(content: Any) -> str:
-    """The text of a message's content: a string, null or a list of text parts."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(part["text"] for part in content)
-
-
-def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """System messages moved to the front of what the user says next."""
-    found: list[dict[str, Any]] = []
-    instructions: list[str] = []
-    for message in messages:
-        if message["role"] == "system":
-            instructions.append(_flat(message["content"]))
-        elif message["role"] == "user" and instructions:
-            text = "\n\n".join([*instructions, _flat(message["content"])])
-            parts = isinstance(message["content"], list)
-            found.append(
-                {**message, "content": [{"type": "text", "text": text}] if parts else text}
-            )
-            instructions = []
-        else:
-            found.append(message)
-    if instructions:
-        found.append({"role": "user", "content": "\n\n".join(instructions)})
-    return found
-
-
-def _with_object(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call.get("function")
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return dict(call)
-    try:
-        arguments = json.loads(function["arguments"])
-    except (ValueError, RecursionError):
-        return dict(call)  # the model once wrote no JSON: its own words stay
-    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def _read(path: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from llmengine.chat.output import Delta
+from llmengine.chat.delta import Delta
 from llmengine.cli import local, sampling_values
 from llmengine.cli.answer import Answer, summary
 from llmengine.cli.client import Client

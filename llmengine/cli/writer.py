@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TextIO
 
-from llmengine.chat.output import Delta
+from llmengine.chat.delta import Delta
 from llmengine.log import colour_allowed
 
 # What a model says must not move the cursor or retitle the window: control characters, except

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmengine.chat.output import Delta
+from llmengine.chat.delta import Delta
 from llmengine.cli import sampling_values
 from llmengine.cli.answer import Answer
 from llmengine.cli.client import Client

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Protocol
 
-from llmengine.chat.output import Delta
+from llmengine.chat.delta import Delta
 from llmengine.cli.answer import summary
 from llmengine.cli.repl import commands
 from llmengine.cli.repl.conversation import Conversation

@@ -18,7 +18,7 @@ from rich.spinner import Spinner
 from rich.syntax import Syntax
 from rich.text import Text
 
-from llmengine.chat.output import Delta
+from llmengine.chat.delta import Delta
 from llmengine.cli.repl.region import Block, Region
 from llmengine.cli.writer import harmless
 
