@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmengine.chat.output import Delta, ReasoningParser
+from llmengine.chat.delta import Delta
+from llmengine.chat.output import OutputParser
 
 
 def parsed(pieces: list[str], prompt: str = "") -> tuple[str, str]:
-    parser = ReasoningParser(prompt)
+    parser = OutputParser(prompt)
     deltas = [*(parser.feed(each) for each in pieces), parser.finish()]
     return "".join(d.content for d in deltas), "".join(d.reasoning for d in deltas)
 
@@ -51,7 +52,7 @@ def test_content_and_reasoning_are_split_in_pieces_of_any_size(
 
 
 def test_nothing_is_held_back_longer_than_it_must() -> None:
-    parser = ReasoningParser("")
+    parser = OutputParser("")
     fed = ["<th", "ink>", "a ", "b<", "/think>", "\n", "c", "</think>"]
     assert [parser.feed(each) for each in fed] == [
         Delta(),

@@ -73,6 +73,7 @@ def test_an_answer(client: httpx.Client, host: FakeHost) -> None:
             "completion_tokens": 13,
             "total_tokens": len(PROMPT) + 14,
             "prompt_tokens_details": {"cached_tokens": (len(PROMPT) + 1) // 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
     (request,) = host.requests
@@ -228,26 +229,6 @@ def test_defaults_come_from_the_config_and_null_is_absent(host: FakeHost) -> Non
     with serving(host, settings) as client:
         assert chat(client, temperature=None, stop=None, n=None).status_code == 200
         assert host.requests[0].params == SamplingParams(temperature=0.2, max_tokens=3, seed=1)
-
-
-def test_tools_reach_the_template_and_calls_come_back_as_text() -> None:
-    template = (
-        "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{{ messages[0].content }}"
-    )
-    call = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'
-    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
-    with FakeHost(call, template=template) as host, serving(host) as client:
-        for choice in ({}, {"tool_choice": "auto"}):
-            found = chat(client, tools=tools, **choice).json()
-            assert found["choices"][0]["message"]["content"] == call
-        chat(client, tools=tools, tool_choice="none")
-        prompts = [bytes(request.prompt[1:]).decode() for request in host.requests]
-        shown = (
-            '{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}'
-        )
-        assert prompts == [shown + "hi", shown + "hi", "hi"]
-        for forced in ("required", {"type": "function", "function": {"name": "add"}}):
-            assert refusal(chat(client, tools=tools, tool_choice=forced))["param"] == "tool_choice"
 
 
 @pytest.mark.parametrize(

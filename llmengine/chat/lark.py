@@ -9,6 +9,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from llmengine.grammar.lark import quoted
+from llmengine.grammar.schema import prepared
+
 # The tokens of a text that are control tokens of the vocabulary, or nothing.
 Controls = Callable[[str], tuple[int, ...]]
 
@@ -26,11 +29,11 @@ class Lark:
             before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
             named = " ".join(f"<[{each}]>" for each in tokens)
             return " ".join(filter(None, [self.text(before), named, self.text(after)]))
-        return json.dumps(text)
+        return quoted(text)
 
     def json(self, schema: Mapping[str, Any]) -> str:
-        """An expression for JSON text of `schema`."""
-        return self.rule(f"%json {json.dumps(schema)}")
+        """An expression for JSON text of `schema`; raises InvalidRequest where none can be."""
+        return self.rule(f"%json {json.dumps(prepared(schema, 'tools'))}")
 
     def rule(self, body: str, options: str = "") -> str:
         """The name of a rule for `body`."""

@@ -31,7 +31,9 @@ def understood(
     style: CallStyle | Headed | Recipients,
 ) -> list[dict[str, Any]]:
     """The messages, and the tools where the template would not tell of them."""
-    found = [_plain(each, traits) for each in messages]
+    found = _with_names([_plain(each, traits) for each in messages])
+    if traits.calls and not traits.several:
+        found = _one_by_one(found)
     if tools and not traits.tools:
         found = _with_tools(found, tools, style)
     if not traits.calls:
@@ -62,6 +64,37 @@ def _plain(message: Message, traits: Traits) -> dict[str, Any]:
         found["tool_calls"] = [_with_object(each) for each in calls]
     else:
         found["tool_calls"] = [_with_text(each) for each in calls]
+    return found
+
+
+def _with_names(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of tools with the name of what was called, which OpenAI's API leaves out."""
+    calls = [each for message in messages for each in message.get("tool_calls", ())]
+    names = {each["id"]: each["function"]["name"] for each in calls if each.get("id")}
+    return [
+        {"name": names[each["tool_call_id"]], **each}
+        if each["role"] == "tool" and each.get("tool_call_id") in names
+        else each
+        for each in messages
+    ]
+
+
+def _one_by_one(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A message for each call, and behind it what that call returned."""
+    found: list[dict[str, Any]] = []
+    results = {each["tool_call_id"]: each for each in messages if each.get("tool_call_id")}
+    told: set[str] = set()
+    for message in messages:
+        calls = message.get("tool_calls", ())
+        if len(calls) < 2:
+            if message.get("tool_call_id") not in told:
+                found.append(message)
+            continue
+        for index, call in enumerate(calls):
+            found.append({**message, "tool_calls": [call], **({"content": ""} if index else {})})
+            if result := results.get(call.get("id")):
+                found.append(result)
+                told.add(call["id"])
     return found
 
 

@@ -107,17 +107,17 @@ class ChatTemplate:
 
         Raises InvalidRequest where the template refuses them, fails or takes too much.
         """
-        variables = {
-            "tools": None,
-            **self._traits.extras,
-            **kwargs,
-            "messages": understood(messages, tools or (), self._traits, self.format.style),
-            "add_generation_prompt": add_generation_prompt,
-        }
-        if tools:
-            variables |= self._traits.tool_variables(tools)
         BUDGET.set(Budget())
         try:
+            variables = {
+                "tools": None,
+                **self._traits.extras,
+                **kwargs,
+                "messages": understood(messages, tools or (), self._traits, self.format.style),
+                "add_generation_prompt": add_generation_prompt,
+            }
+            if tools:
+                variables |= self._traits.tool_variables(tools)
             return self._rendered(variables)
         except Exception as error:  # whatever a stranger's template raises
             raise InvalidRequest(

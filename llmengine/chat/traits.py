@@ -38,6 +38,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     tools: bool = False  # it tells the model of tools
     descriptions: bool = False  # of every function and parameter, or it refuses them
     calls: bool = False  # it writes calls of earlier turns
+    several: bool = False  # and more than one of one message
     objects: bool = False  # arguments are objects, where OpenAI sends their JSON text
     null: bool = False  # a message with calls has no content, where others want ""
     results: bool = False  # it writes what tools answered
@@ -68,7 +69,8 @@ def traits_of(source: str, render: Render) -> Traits:
         developer="developer" in source and PROBE in probes.turn("developer", content),
         tools=full,
         descriptions=full and not bare,
-        calls="probe_tool" in example,
+        calls=bool(example),
+        several=probes.several(objects=objects, null=null),
         objects=objects,
         null=null,
         results=PROBE in answer,
@@ -111,16 +113,20 @@ class _Probes:
             for null in (False, True):
                 text = self._call(objects=objects, null=null)
                 # Python's own notation is no way to write an object.
-                if "probe_tool" in text and _KEY in text and f"'{_KEY}'" not in text:
+                if _KEY in text and f"'{_KEY}'" not in text:
                     found.append((objects, null, text))
             if found:  # one that makes an empty content a message of its own writes more
                 return min(found, key=lambda each: len(each[2]))
         return False, False, ""
 
-    def results(self, *, objects: bool, null: bool) -> str:
-        return self._call({"content": PROBE}, objects=objects, null=null)
+    def several(self, *, objects: bool, null: bool) -> bool:
+        one, two = (self._call(objects=objects, null=null, count=each) for each in (1, 2))
+        return two.count(_KEY) > one.count(_KEY)
 
-    def _call(self, result: dict[str, Any] | None = None, *, objects: bool, null: bool) -> str:
+    def results(self, *, objects: bool, null: bool) -> str:
+        return self._call(PROBE, objects=objects, null=null)
+
+    def _call(self, result: str = "", *, objects: bool, null: bool, count: int = 1) -> str:
         given = {_KEY: "value"}
         call = {
             "id": "call00001",
@@ -133,12 +139,12 @@ class _Probes:
         answer = {
             "role": "assistant",
             "content": None if null else self._text(""),
-            "tool_calls": [call],
+            "tool_calls": [call] * count,
         }
         messages: list[dict[str, Any]] = [{"role": "user", "content": self._text("probe")}, answer]
         if result:
             known = {"role": "tool", "tool_call_id": "call00001", "name": "probe_tool"}
-            messages.append({**known, "content": self._text(result["content"])})
+            messages.append({**known, "content": self._text(result)})
         return self._try({"messages": messages})
 
     def _text(self, text: str) -> Any:

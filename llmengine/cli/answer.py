@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from queue import Empty, SimpleQueue
 
-from llmengine.chat.output import Delta, ReasoningParser
+from llmengine.chat.delta import Delta, joined
+from llmengine.chat.output import OutputParser
 from llmengine.core import FinishReason, Host, Output, Request, Timings, Usage
 from llmengine.errors import EngineError
 
@@ -20,7 +21,7 @@ class Answer:
     and cancels the request however it is left.
     """
 
-    def __init__(self, host: Host, request: Request, parser: ReasoningParser | None) -> None:
+    def __init__(self, host: Host, request: Request, parser: OutputParser | None) -> None:
         self.content = ""
         self.reasoning = ""
         self.finish_reason: FinishReason | None = None
@@ -87,8 +88,7 @@ class Answer:
         delta = self._parser.feed(text)
         if not last:
             return delta
-        rest = self._parser.finish()
-        return Delta(delta.content + rest.content, delta.reasoning + rest.reasoning)
+        return joined([delta, self._parser.finish()])
 
 
 def summary(answer: Answer) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmengine.chat import prompt
-from llmengine.chat.output import ReasoningParser
+from llmengine.chat.marks import Marks
+from llmengine.chat.output import OutputParser
 from llmengine.chat.prompt import Prompt
 from llmengine.chat.template import ChatTemplate
 from llmengine.cli.answer import Answer
@@ -22,6 +23,7 @@ class Client:
         self.host = host
         self.info = host.info()
         self._template = ChatTemplate.of(self.info, template_path)
+        self._marks = Marks(host, self._template)
 
     def defaults(self, settings: SamplingParams) -> SamplingParams:
         """The parameters of an answer for which nothing else is said."""
@@ -31,15 +33,17 @@ class Client:
         self, messages: Sequence[Mapping[str, Any]], *, params: SamplingParams, think: bool
     ) -> Answer:
         """The answer to `messages`; raises InvalidRequest where the template refuses them."""
-        made = prompt.of_messages(self.host, self._template, messages, enable_thinking=think)
-        return self._answer(made, params, ReasoningParser(made.text))
+        variables = self._template.thinking(enable=think)
+        made = prompt.of_messages(self.host, self._template, messages, **variables)
+        return self._answer(made, params, self._template.parser(made.text))
 
     def complete(self, text: str, *, params: SamplingParams) -> Answer:
         """How the model goes on from `text`, without a template."""
         return self._answer(prompt.of_text(self.host, text), params, None)
 
     def _answer(
-        self, prompt: Prompt, params: SamplingParams, parser: ReasoningParser | None
+        self, prompt: Prompt, params: SamplingParams, parser: OutputParser | None
     ) -> Answer:
-        request = Request(id=uuid.uuid4().hex, prompt=prompt.tokens, params=params)
+        special = parser is not None and self._marks.in_thinking
+        request = Request(id=uuid.uuid4().hex, prompt=prompt.tokens, params=params, special=special)
         return Answer(self.host, request, parser)

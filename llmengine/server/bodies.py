@@ -132,6 +132,7 @@ class ChatBody(Body, frozen=True, kw_only=True):
     max_completion_tokens: Count | None = None
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
 

@@ -10,16 +10,16 @@ from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine.chat import prompt
-from llmengine.chat.output import thinking
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
-from llmengine.sampling import SamplingParams
+from llmengine.sampling import Constraint, SamplingParams
 from llmengine.server import constraint, parameters
 from llmengine.server.bodies import ChatBody, Message, decode
 from llmengine.server.chat_format import ChatFormat
 from llmengine.server.generation import answer, head
 from llmengine.server.record import record_of
 from llmengine.server.state import State, state_of
+from llmengine.server.tools import ToolPlan, plan_of
 
 blueprint = Blueprint("chat")
 
@@ -33,6 +33,7 @@ class _Prepared(Struct, frozen=True):
     body: ChatBody
     prompt: Prompt
     params: SamplingParams
+    plan: ToolPlan
     unknown: list[str]
 
 
@@ -43,14 +44,15 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     record_of(request).unknown = prepared.unknown
     body = prepared.body
     first = head(state, "chatcmpl")
-    format = ChatFormat(
-        first,
-        prepared.prompt.text,
-        body.choices,
-        logprobs=bool(body.logprobs),
-        usage=body.include_usage,
+    plan, prompt = prepared.plan, prepared.prompt
+    parsers = [
+        state.template.parser(prompt.text, plan.tools, most=plan.most) for _ in range(body.choices)
+    ]
+    format = ChatFormat(first, parsers, logprobs=bool(body.logprobs), usage=body.include_usage)
+    special = state.marks.in_thinking or (bool(plan.given) and state.marks.in_calls)
+    return await answer(
+        request, body, first, [prompt.tokens], prepared.params, format, special=special
     )
-    return await answer(request, body, first, [prepared.prompt.tokens], prepared.params, format)
 
 
 def _prepare(state: State, content: bytes) -> _Prepared:
@@ -58,24 +60,25 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     strict = state.config.server.strict_parameters
     unknown = parameters.unknown(body, fields, strict=strict)
     state.check_model(body.model)
-    found = conversation(state, body)
+    plan = plan_of(body)
+    found = conversation(state, body, plan)
     params = parameters.sampling(
         body,
         state.sampling,
         state.info,
         logprobs=_logprobs(body),
         max_tokens=body.max_completion_tokens or body.max_tokens or state.sampling.max_tokens,
-        constraint=constraint.of(body, thinking(found.text, state.template.source)),
+        constraint=_constraint(state, body, plan, found.text),
     )
     state.check_tokens(found.tokens, "messages")
-    return _Prepared(body, found, params, unknown)
+    return _Prepared(body, found, params, plan, unknown)
 
 
-def conversation(state: State, body: ChatBody) -> Prompt:
-    """The prompt that the messages of `body` make, with its tools."""
+def conversation(state: State, body: ChatBody, plan: ToolPlan) -> Prompt:
+    """The prompt that the messages of `body` make, with the tools of `plan`."""
     messages = for_template(body.messages)
     return prompt.of_messages(
-        state.host, state.template, messages, tools=_tools(body), **_variables(body)
+        state.host, state.template, messages, tools=plan.given, **_variables(state, body)
     )
 
 
@@ -101,19 +104,7 @@ def _message(at: int, message: Message) -> Mapping[str, Any]:
     return found
 
 
-def _tools(body: ChatBody) -> list[Any] | None:
-    choice = body.tool_choice
-    if choice not in (None, "auto", "none"):
-        raise InvalidRequest(
-            "`tool_choice`: only 'auto' and 'none' are offered so far: "
-            "a call cannot be forced on the model",
-            param="tool_choice",
-            code="unsupported_parameter",
-        )
-    return msgspec.to_builtins(body.tools) if body.tools and choice != "none" else None
-
-
-def _variables(body: ChatBody) -> dict[str, Any]:
+def _variables(state: State, body: ChatBody) -> dict[str, Any]:
     variables = dict(body.chat_template_kwargs or {})
     reserved = sorted(_RESERVED & variables.keys())
     if reserved:
@@ -121,12 +112,25 @@ def _variables(body: ChatBody) -> dict[str, Any]:
             f"`chat_template_kwargs`: {reserved[0]!r} follows from other parameters",
             param="chat_template_kwargs",
         )
-    if body.reasoning_effort is not None:
-        variables.setdefault("reasoning_effort", body.reasoning_effort)
-    return variables
+    effort = body.reasoning_effort
+    if effort is None:
+        return variables
+    return {**state.template.thinking(enable=effort != "none", effort=effort), **variables}
 
 
 def _logprobs(body: ChatBody) -> int | None:
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs`: true", param="top_logprobs")
     return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def _constraint(state: State, body: ChatBody, plan: ToolPlan, prompt: str) -> Constraint | None:
+    """What the answer must follow: a forced call, or what the body says of its form."""
+    form = constraint.of(body, state.template.tags_before(prompt))
+    call = plan.constraint(state, prompt)
+    if call and form:
+        raise InvalidRequest(
+            f"`{form.param}` and a `tool_choice` that forces a call exclude each other",
+            param=form.param,
+        )
+    return call or form

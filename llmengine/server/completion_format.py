@@ -7,7 +7,7 @@ from typing import Any
 
 from llmengine.core import Output
 from llmengine.server import wire
-from llmengine.server.format import Head, finish_reason
+from llmengine.server.format import Head, finish_reason, merged
 from llmengine.server.logprobs import CompletionLogprobs
 
 
@@ -36,9 +36,10 @@ class CompletionFormat:
     def closing(self, usage: wire.Usage) -> wire.Completion:
         return wire.Completion(**{**self._chunk_head, "usage": usage}, choices=[])
 
-    def whole(self, outputs: Sequence[Output], usage: wire.Usage) -> wire.Completion:
+    def whole(self, outputs: Sequence[Sequence[Output]], usage: wire.Usage) -> wire.Completion:
         choices = [
-            self._choice(index, output, self._echoes[index]) for index, output in enumerate(outputs)
+            self._choice(index, merged(each), self._echoes[index])
+            for index, each in enumerate(outputs)
         ]
         return wire.Completion(**self._head, choices=choices, usage=usage)
 

@@ -25,8 +25,8 @@ class Format(Protocol):
         """The chunk that tells the usage."""
         ...
 
-    def whole(self, outputs: Sequence[Output], usage: wire.Usage) -> Struct:
-        """The answer in one, from the merged output of each choice."""
+    def whole(self, outputs: Sequence[Sequence[Output]], usage: wire.Usage) -> Struct:
+        """The answer in one, from all outputs of each choice."""
         ...
 
 

@@ -16,7 +16,7 @@ from llmengine.sampling import SamplingParams
 from llmengine.server import errors, wire
 from llmengine.server.bodies import Body
 from llmengine.server.dispatch import Job
-from llmengine.server.format import Format, Head, merged, total, usage
+from llmengine.server.format import Format, Head, total, usage
 from llmengine.server.parameters import of_choice
 from llmengine.server.record import CLIENT_CLOSED, Record, record_of
 from llmengine.server.state import State, state_of
@@ -39,10 +39,13 @@ async def answer(
     prompts: Sequence[tuple[int, ...]],
     params: SamplingParams,
     format: Format,
+    *,
+    special: bool = False,
 ) -> HTTPResponse | None:
     """Compute `body.choices` answers to each of `prompts`, numbered in that order.
 
-    What is not finished is cancelled when the client goes away, and when anything fails.
+    With `special` the format gets control tokens as text. What is not finished is cancelled when
+    the client goes away, and when anything fails.
     """
     state = state_of(request)
     deadline, salt = state.deadline, state.salt(request.ctx.key, body.cache_salt)
@@ -53,6 +56,7 @@ async def answer(
             params=of_choice(params, choice),
             deadline=deadline,
             cache_salt=salt,
+            special=special,
         )
         for at, prompt in enumerate(prompts)
         for choice in range(body.choices)
@@ -93,15 +97,15 @@ class _Generation:
             self._usages[index] = output.usage
             self._record.usage = self.usage
 
-    async def whole(self) -> list[Output]:
-        """The outputs of each request as one."""
+    async def whole(self) -> list[list[Output]]:
+        """All outputs of each request."""
         outputs: list[list[Output]] = [[] for _ in self._usages]
         async for item in self.job:
             if item is not None:
                 index, output = item
                 self.saw(index, output)
                 outputs[index].append(output)
-        return [merged(each) for each in outputs]
+        return outputs
 
     def finish(self, status: int) -> None:
         log = self._state.config.logging.log_requests

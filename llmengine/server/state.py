@@ -14,6 +14,7 @@ from sanic import Request
 
 from llmengine import __version__
 from llmengine.cache.salt import salt_of
+from llmengine.chat.marks import Marks
 from llmengine.chat.template import ChatTemplate
 from llmengine.chat.warm_file import WarmFile
 from llmengine.config import Config
@@ -36,6 +37,7 @@ class State:
         self.sampling = advised(config.sampling, self.info.sampling)
         self.template = ChatTemplate.of(self.info, config.model.chat_template)
         self.warm = [(file.path, file.prompt(host, self.template)) for file in warm]
+        self.marks = Marks(host, self.template)
         self.dispatcher = Dispatcher(host)
         self.metrics = Metrics(host.stats, self._cache_stats)
         self.started = time.monotonic()

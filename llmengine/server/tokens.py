@@ -17,6 +17,7 @@ from llmengine.server.bodies import ChatBody, TokenId, decode
 from llmengine.server.chat import conversation
 from llmengine.server.record import record_of
 from llmengine.server.state import State, state_of
+from llmengine.server.tools import plan_of
 
 MAX_LENGTH = 2**20  # characters of a text, and tokens
 
@@ -123,4 +124,4 @@ def _detokenized(state: State, body: DetokenizeBody) -> Detokenized:
 
 
 def _applied(state: State, body: ChatBody) -> Applied:
-    return Applied(conversation(state, body).text)
+    return Applied(conversation(state, body, plan_of(body)).text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-
 from llmengine.chat.calls.sectioned import SectionedCalls
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.delta import Delta
