@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeHost
 from serving import serving
 
-from llmengine.chat.output import thinking
+from llmengine.chat.template import ChatTemplate
 from llmengine.sampling import Constraint
 
 USER = {"messages": [{"role": "user", "content": "hi"}]}
@@ -104,11 +104,11 @@ def test_what_is_not_clear_is_refused(
 
 
 def test_the_thinking_comes_before() -> None:
-    knows = "{% if '<think>' in content %}"
-    assert thinking("user\nhi\nassistant\n<think>\n", "") == ("", "</think>")
-    assert thinking("assistant\n", knows) == ("<think>", "</think>")
-    assert thinking("assistant\n<think>\n\n</think>\n\n", knows) is None
-    assert thinking("assistant\n", "") is None
+    knows, plain = (ChatTemplate(each, "", "") for each in ("{# <think></think> #}", ""))
+    assert plain.tags_before("user\nhi\nassistant\n<think>\n") == ("", "</think>")
+    assert knows.tags_before("assistant\n") == ("<think>", "</think>")
+    assert knows.tags_before("assistant\n<think>\n\n</think>\n\n") is None
+    assert plain.tags_before("assistant\n") is None
 
 
 def test_a_chat_that_thinks_is_held_after_it(client: httpx.Client, host: FakeHost) -> None:
