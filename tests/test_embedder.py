@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from llmengine.engine.embedder import SEQUENCES, Embedder, Job
+from llmengine.engine.embedder import Embedder, Job
 from llmengine.errors import Internal, ModelUnavailable, OutOfMemory
 from llmengine.llama.context import Status
 from llmengine.llama.traits import Pooling, Traits
@@ -24,6 +25,8 @@ class FakeContext:
         self.memory: dict[int, list[int]] = {}
         self.status = Status.OK
         self.closed = False
+        self.compute: Callable[[], Status] = lambda: self.status
+        self.abort: Callable[[], None] = lambda: None
 
     def clear(self) -> None:
         self.batches.append([])
@@ -32,9 +35,6 @@ class FakeContext:
         assert len(self.memory.setdefault(sequence, [])) == start
         self.memory[sequence] += tokens
         self.batches[-1].append((sequence, start, list(tokens)))
-
-    def compute(self) -> Status:
-        return self.status
 
     def vectors(self) -> Any:
         return np.array(
@@ -60,7 +60,7 @@ class Bench:
     def __init__(self, *, causal: bool = True, pooling: Pooling = Pooling.MEAN) -> None:
         self.contexts: list[FakeContext] = []
         traits = Traits(causal, causal, pooling, 3, 1, True)
-        self.embedder = Embedder(traits, self._context, max_itl=0.4, rows=8)
+        self.embedder = Embedder(traits, self._context, rows=8, sequences=4)
 
     def _context(self, length: int) -> Any:
         self.contexts.append(
@@ -70,13 +70,13 @@ class Bench:
 
     def add(self, *inputs: Sequence[int]) -> Job:
         job = Job(inputs)
-        self.embedder.add(job)
+        self.embedder.take(job)
         return job
 
-    def step(self, sequences: int = 0, seconds: float = 0.0) -> list[tuple[int, list[int]]]:
+    def step(self) -> list[tuple[int, list[int]]]:
         """What the batch held: where each part began, and its tokens."""
         before = self.batches
-        self.embedder.step(sequences, seconds)
+        self.embedder.step()
         return (
             [(start, tokens) for _, start, tokens in self.contexts[-1].batches[-1]]
             if self.batches > before
@@ -103,7 +103,7 @@ def test_inputs_of_several_requests_share_a_batch() -> None:
     assert vectors(one) == [unit(3, 1, 4), unit(3, 0, 1)]
     assert vectors(two) == [unit(9, 1, 4)]
     assert bench.contexts[0].memory == {}
-    assert not bench.embedder.busy
+    assert bench.step() == []
     assert bench.step() == []
 
 
@@ -142,9 +142,8 @@ def test_scores_come_when_the_whole_pair_is_read() -> None:
 
 def test_a_batch_has_no_more_inputs_than_sequences() -> None:
     bench = Bench()
-    bench.embedder._pacer._largest = 1000
-    bench.add(*[[1]] * (SEQUENCES + 3))
-    assert len(bench.step()) == SEQUENCES
+    bench.add(*[[1]] * 7)
+    assert len(bench.step()) == 4
     assert len(bench.step()) == 3
 
 
@@ -157,7 +156,7 @@ def test_what_is_cancelled_is_not_computed() -> None:
     assert bench.step() == [(0, [2])]
     assert vectors(third) == [unit(2, 0, 1)]
     assert bench.contexts[0].memory == {}
-    assert not bench.embedder.busy
+    assert bench.step() == []
 
 
 def test_a_longer_input_gets_a_larger_context_when_nothing_is_under_way() -> None:
@@ -168,18 +167,6 @@ def test_a_longer_input_gets_a_larger_context_when_nothing_is_under_way() -> Non
     assert [each.length for each in bench.contexts] == [512]
     bench.step()
     assert [(each.length, each.closed) for each in bench.contexts] == [(512, True), (1024, False)]
-
-
-def test_sequences_that_wait_get_half_of_the_time() -> None:
-    bench = Bench()
-    job = bench.add(*[[1] * 8] * 8)
-    bench.embedder._pacer._per_token = 1e-9
-    assert bench.step(sequences=1)
-    bench.embedder._debt = 0.1  # as after a batch of 100 ms
-    assert [bool(bench.step(1, 0.03)) for _ in range(4)] == [False, False, False, True]
-    bench.embedder._debt = 0.1
-    assert bench.step(sequences=0)  # nobody waits
-    job.future.cancel()
 
 
 def test_a_failed_batch_fails_its_requests_alone() -> None:
@@ -214,11 +201,28 @@ def test_memory_that_is_not_there_is_told() -> None:
 
 def test_closing_fails_what_is_left() -> None:
     bench = Bench()
-    job, gone = bench.add(range(20)), bench.add([1])
-    gone.future.cancel()
-    bench.step()
+    begun, aborted = threading.Event(), threading.Event()
+
+    def compute() -> Status:
+        begun.set()
+        assert aborted.wait(5)
+        return Status.ABORTED
+
+    def context(length: int) -> Any:
+        found = FakeContext(length)
+        found.compute, found.abort = compute, aborted.set
+        bench.contexts.append(found)
+        return found
+
+    bench.embedder._new_context = context
+    jobs = [Job([range(20)]), Job([[1]]), Job([[2]])]
+    for each in jobs:
+        bench.embedder.add(each)
+    assert begun.wait(5)
+    jobs[1].future.cancel()
     bench.embedder.close()
-    with pytest.raises(ModelUnavailable):
-        job.future.result(0)
+    for each in (jobs[0], jobs[2]):
+        with pytest.raises(ModelUnavailable):
+            each.future.result(0)
     assert bench.contexts[0].closed
-    assert not bench.embedder.busy
+    bench.embedder.close()

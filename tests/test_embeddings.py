@@ -195,6 +195,14 @@ def test_closing_does_not_wait_for_embeddings() -> None:
 
 
 @pytest.mark.model
+def test_equal_inputs_have_equal_bits_in_the_deterministic_mode() -> None:
+    with Engine(real.config(deterministic=True, prefill_batch=32)) as engine:
+        tokens = [engine.tokenize("word " * count) for count in (5, 70, 1)]
+        alone = [engine.embed([each]).result(60) for each in tokens]
+        assert engine.embed(tokens * 2).result(60) == [each[0] for each in alone] * 2
+
+
+@pytest.mark.model
 def test_wrong_inputs_are_refused(chat: Engine) -> None:
     for inputs in ([], [[]], [[-1]], [[990]], [[1] * 4097]):
         with pytest.raises(InvalidRequest):

@@ -9,7 +9,7 @@ from llmengine.cache.policy import POLICIES
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
 from llmengine.engine.cells import Cells
-from llmengine.engine.embedder import SEQUENCES, Embedder
+from llmengine.engine.embedder import Embedder
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
@@ -20,6 +20,8 @@ from llmengine.llama.context import Context
 from llmengine.llama.embedding import EmbeddingContext
 from llmengine.llama.model import Model
 from llmengine.llama.traits import traits_of
+
+EMBEDDINGS = 32  # inputs of a batch
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ def build(model: Model, config: Config, *, cells: int, threads: int) -> Parts:
 
 
 def _embedder(model: Model, config: Config, threads: int) -> Embedder:
-    def context(length: int) -> EmbeddingContext:
-        return EmbeddingContext(model, config, length=length, sequences=SEQUENCES, threads=threads)
+    # Neighbours in a batch change the last bits.
+    sequences = 1 if config.performance.deterministic else EMBEDDINGS
 
-    performance = config.performance
-    max_itl = performance.max_itl_ms / 1000
-    return Embedder(traits_of(model), context, max_itl=max_itl, rows=performance.prefill_batch)
+    def context(length: int) -> EmbeddingContext:
+        return EmbeddingContext(model, config, length=length, sequences=sequences, threads=threads)
+
+    rows = config.performance.prefill_batch
+    return Embedder(traits_of(model), context, rows=rows, sequences=sequences)

@@ -1,18 +1,20 @@
-"""Embeddings between the steps: inputs of several requests in one batch of their own context."""
+"""Embeddings beside the engine: inputs of several requests in one batch of their own context."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-import time
+import os
+import sys
+import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from queue import SimpleQueue
 
 import numpy as np
 
-from llmengine.engine.pacer import Pacer
 from llmengine.errors import EngineError, Internal, ModelUnavailable
 from llmengine.llama.context import Status
 from llmengine.llama.embedding import EmbeddingContext, Vectors
@@ -20,7 +22,7 @@ from llmengine.llama.traits import Pooling, Traits
 
 log = logging.getLogger("llmengine.engine")
 
-SEQUENCES = 32  # inputs in a batch
+NICE = 10  # how far the thread stands back
 SMALLEST = 512  # tokens of the longest input that the first context is made for
 
 _ids = itertools.count()
@@ -80,10 +82,10 @@ class Input:
 
 
 class Embedder:
-    """Only the engine's thread may use it, but for `abort`.
+    """Computes embeddings on a thread of its own, which alone may call what names no other.
 
-    While sequences wait for their next token, embeddings get half of the time at most, and a batch
-    is sized to take half of `max_itl`; an input of a model that looks both ways is computed whole.
+    Reading is bound by arithmetic and writing by memory: side by side, both take less time than
+    in turns.
     """
 
     def __init__(
@@ -91,52 +93,79 @@ class Embedder:
         traits: Traits,
         new_context: Callable[[int], EmbeddingContext],
         *,
-        max_itl: float,
         rows: int,
+        sequences: int,
     ) -> None:
-        """`new_context` makes one for inputs of so many tokens; `rows` tokens are a batch."""
+        """`new_context` makes one for inputs of so many tokens.
+
+        A batch has `rows` tokens of up to `sequences` inputs.
+        """
         self._traits = traits
         self._new_context = new_context
-        self._pacer = Pacer(max_itl / 2, rows)
+        self._rows = rows
+        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._context: EmbeddingContext | None = None
         self._inputs: deque[Input] = deque()  # only the first may have begun
-        self._sequences = itertools.cycle(range(SEQUENCES))
-        self._debt = 0.0  # seconds that belong to the sequences
+        self._sequences = sequences
+        self._next_sequence = itertools.cycle(range(sequences))
 
-    @property
-    def busy(self) -> bool:
-        return bool(self._inputs)
+    # From other threads, one at a time
 
     def add(self, job: Job) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="embeddings", daemon=True)
+            self._thread.start()
+        self._inbox.put(job)
+
+    def close(self) -> None:
+        """Fail what is left and free the context."""
+        if self._thread:
+            self._inbox.put(None)
+            context = self._context
+            if context:
+                context.abort()
+            self._thread.join()
+
+    # The thread
+
+    def _run(self) -> None:
+        _give_way()
+        while self._receive():
+            self.step()
+        self._end()
+
+    def _receive(self) -> bool:
+        """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
+        while not self._inputs or not self._inbox.empty():
+            job = self._inbox.get()
+            if job is None:
+                return False
+            self.take(job)
+        return True
+
+    def take(self, job: Job) -> None:
         self._inputs.extend(job.inputs)
 
-    def step(self, sequences: int, seconds: float) -> None:
-        """Compute one batch, if there is one and it is its turn.
+    def step(self) -> None:
+        """Compute one batch, if there is one."""
+        batch = self._plan()
+        if batch:
+            try:
+                self._compute(batch)
+            except Exception as error:
+                self._fail(batch, error)
 
-        `sequences` wait for their next token, `seconds` is what their last step took.
-        """
-        self._debt = max(0.0, self._debt - seconds) if sequences else 0.0
-        batch = [] if self._debt else self._plan(self._pacer.chunk(sequences))
-        if not batch:
-            return
-        started = time.perf_counter()
-        try:
-            self._compute(batch)
-        except Exception as error:
-            self._fail(batch, error)
-        took = time.perf_counter() - started
-        self._debt = took if sequences else 0.0
-        self._pacer.observe(sequences, sum(count for _, count in batch), took)
-
-    def _plan(self, room: int) -> list[tuple[Input, int]]:
+    def _plan(self) -> list[tuple[Input, int]]:
         """The next inputs, and how many tokens of each."""
         batch: list[tuple[Input, int]] = []
-        fits = self._context.length if self._context else 0
-        while self._inputs and room > 0 and len(batch) < SEQUENCES:
+        room, fits = self._rows, self._context.length if self._context else 0
+        while self._inputs and room > 0 and len(batch) < self._sequences:
             each = self._inputs[0]
             if each.job.future.done():  # cancelled, or failed
                 self._forget(self._inputs.popleft())
                 continue
+            # A model that looks both ways must see an input whole.
             count = min(each.pending, room) if self._traits.causal else each.pending
             # A larger context is made only when nothing has begun in the old one.
             if batch and (count > room or len(each.tokens) > fits):
@@ -151,7 +180,7 @@ class Embedder:
         context.clear()
         for each, count in batch:
             if each.sequence < 0:
-                each.sequence = next(self._sequences)
+                each.sequence = next(self._next_sequence)
             end = each.computed + count
             context.add(each.sequence, each.computed, each.tokens[each.computed : end])
         status = context.compute()
@@ -199,15 +228,19 @@ class Embedder:
         if context:
             context.close()
 
-    def abort(self) -> None:
-        """Stop a batch that is under way; from any thread."""
-        context = self._context
-        if context:
-            context.abort()
-
-    def close(self) -> None:
-        """Free the context and fail what is left."""
+    def _end(self) -> None:
         for each in self._inputs:
             each.job.fail(ModelUnavailable("the server is shutting down"))
         self._inputs.clear()
         self._free()
+
+
+def _give_way() -> None:
+    """Leave the cores to the engine's thread when it wants them: streams keep their pace.
+
+    The threads that llama.cpp starts from this one inherit it. Only Linux has it for threads.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        own = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, min(own + NICE, 19))

@@ -55,7 +55,7 @@ class Engine:
         except BaseException:
             self._model.close()
             raise
-        self._inbox: SimpleQueue[Sequence | Job | Cancel | Call | Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
         self._lock = threading.Condition()
         self._active: set[str] = set()  # requests that have not had their last output
         self._doomed: set[str] = set()  # those of them that are cancelled
@@ -106,7 +106,7 @@ class Engine:
         job = Job(inputs)
         with self._lock:
             self._admit(job.id)
-            self._inbox.put(job)
+            self._embedder.add(job)
         job.future.add_done_callback(lambda _: self._release([job.id]))
         return job.future
 
@@ -155,7 +155,7 @@ class Engine:
             if self._thread.is_alive():
                 self._inbox.put(Stop())
                 self._context.abort()
-                self._embedder.abort()
+        self._embedder.close()
         self._thread.join()
         self._context.close()
         self._model.close()
@@ -172,9 +172,7 @@ class Engine:
                 log.exception("a step failed; its requests are ended")
                 outputs = self._runner.end_all("error", Internal("the engine had to start over"))
             self._deliver(outputs)
-            self._embedder.step(len(self._scheduler.running), self._runner.last_step_seconds)
         self._deliver(self._runner.end_all("cancelled"))
-        self._embedder.close()
         self._keep_states()
 
     def _keep_states(self) -> None:
@@ -186,7 +184,7 @@ class Engine:
 
     def _receive(self) -> bool:
         """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
-        while not self._inbox.empty() or not (self._runner.busy or self._embedder.busy):
+        while not self._inbox.empty() or not self._runner.busy:
             # An idle moment: what the slots hold is brought to safety, one state at a time.
             if self._inbox.empty() and self._slots.save_next():
                 continue
@@ -196,8 +194,6 @@ class Engine:
                 return False
             if isinstance(message, Cancel):
                 self._runner.cancel(message.request_id)
-            elif isinstance(message, Job):
-                self._embedder.add(message)
             elif isinstance(message, Call):
                 message.run()
             else:
@@ -210,8 +206,6 @@ class Engine:
             message = self._inbox.get()
             if isinstance(message, Sequence):
                 self._scheduler.add(message)
-            elif isinstance(message, Job):
-                self._embedder.add(message)
 
     def _deliver(self, outputs: Outputs) -> None:
         for sink, items in outputs.items():

@@ -22,7 +22,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class EmbeddingContext:
-    """Wraps a `llama_context` of embeddings. Only the engine's thread may use it, but for `abort`.
+    """Wraps a `llama_context` of embeddings. One thread may use it, but for `abort`.
 
     Vectors of tokens are pooled by the caller, so an input of a causal model may come in several
     batches. A model that looks both ways, or ranks without a memory, needs each input whole.
@@ -36,6 +36,7 @@ class EmbeddingContext:
         Raises OutOfMemory when llama.cpp can't have the memory.
         """
         self.length = length
+        self._alone = sequences == 1
         traits = traits_of(model)
         self.ranks = traits.pooling is Pooling.RANK
         self._size = traits.scores if self.ranks else traits.embedding_size
@@ -83,13 +84,12 @@ class EmbeddingContext:
         self._batch.add(sequence, start, tokens, True)
 
     def compute(self) -> Status:
-        self._abort.clear()
         self._batch.output_all()
         code = llama_cpp.llama_decode(self._context, self._batch.native)
         return Status(code) if code >= 0 else Status.FAILED
 
     def abort(self) -> None:
-        """Stop a `compute` that is under way; from any thread."""
+        """Stop what is computed, for good; from any thread."""
         self._abort.set()
 
     def vectors(self) -> Vectors:
@@ -104,5 +104,7 @@ class EmbeddingContext:
         return found
 
     def forget(self, sequence: int) -> None:
-        if self._memory:
+        if self._memory and self._alone:
+            llama_cpp.llama_memory_clear(self._memory, False)  # the next one has the same cells
+        elif self._memory:
             llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
