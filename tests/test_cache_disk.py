@@ -112,6 +112,16 @@ def test_states_outlive_the_process(bench: Bench) -> None:
     assert again.stats().bytes == 16_000
 
 
+def test_a_longer_prompt_takes_over_the_uses_of_what_it_replaces(bench: Bench) -> None:
+    tier = bench.open()
+    for length in (60, 70, 80):
+        assert tier.put("s", tokens_of(1)[:length], state_of(tokens_of(1)[:length]))
+        assert tier.flush()
+    tier.close()
+    (entry,) = bench.open().entries()
+    assert (len(entry.tokens), entry.uses) == (80, 3)
+
+
 def test_finding_reads_nothing(bench: Bench) -> None:
     tier = bench.open()
     put(tier, 1)

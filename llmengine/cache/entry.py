@@ -31,6 +31,10 @@ class Entry(Struct, kw_only=True, eq=False):
     pinned: bool = False  # neither evicted nor expired
     label: str = ""  # what a person calls it
 
+    def succeed(self, replaced: Sequence[Entry]) -> None:
+        """Take over how often the entries were used that this one replaces."""
+        self.uses += max((entry.uses for entry in replaced), default=0)
+
     def info(self, tier: Tier, now: float) -> EntryInfo:
         lasting = self.pinned or self.expires == float("inf")
         return EntryInfo(

@@ -75,13 +75,14 @@ class MemoryTier:
                 return True
             if not len(tokens) or not self._index.fits(len(state)):
                 return False
-            if not whole:
-                for entry in self._index.prefixes(scope, tokens):
-                    self._drop(entry, "replaced")
+            replaced = [] if whole else self._index.prefixes(scope, tokens)
+            for entry in replaced:
+                self._drop(entry, "replaced")
             self.room(len(state))
             entry = self._index.new(
                 scope, tokens, len(state), self.clock(), pinned=pinned, label=label
             )
+            entry.succeed(replaced)
             self._states[entry.id] = state
             self._index.add(entry)
             self._index.counts.writes += 1

@@ -79,6 +79,7 @@ class SharedIndex:
                 if known or not self._index.fits(entry.size):
                     return False
                 replaced = [] if whole else self._index.prefixes(entry.scope, entry.tokens)
+            entry.succeed(replaced)
             self._make_room(entry.size, 1, replaced)
             self._advance(self._store.write(entry, state))
             with self._lock:
