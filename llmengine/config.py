@@ -175,6 +175,15 @@ class CacheConfig(Section, frozen=True):
     min_tokens: Annotated[
         int, option("Shortest prompt whose state is worth keeping, in tokens.", ge=1, le=2**24)
     ] = 64
+    checkpoint_tokens: Annotated[
+        int,
+        option(
+            "Distance of saved states in long prompts, for models whose state cannot be cut; "
+            "0: only at turns.",
+            ge=0,
+            le=2**24,
+        ),
+    ] = 2048
 
 
 class PerformanceConfig(Section, frozen=True):

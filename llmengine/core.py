@@ -118,6 +118,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     infill: Infill | None  # None where the vocabulary cannot mark a gap
     device: str
     threads: int
+    needs_checkpoints: bool = False  # whether prefixes are reused at `Request.boundaries` only
 
 
 class Stats(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ import numpy as np
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.core import Output, Request
 from llmengine.engine.cells import Cells
+from llmengine.engine.checkpoints import Checkpoints
+from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
@@ -127,7 +129,8 @@ class FakeContext:
 
     def copy(self, source: int, target: int, length: int) -> None:
         assert not self.sequences.get(target)
-        assert length <= len(self.sequences[source])
+        held = len(self.sequences[source])
+        assert length <= held if self.can_truncate else length == held
         self.sequences[target] = self.sequences[source][:length]
         self.copies += 1
 
@@ -178,18 +181,24 @@ class Bench:
         arena: bool = False,
         cache: PromptCache | None = None,
         min_tokens: int = 16,
+        checkpoint_tokens: int = 0,
+        fetch_bytes: int = 1 << 30,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
         pacer = Pacer(max_itl, rows)
         whole = not self.context.can_truncate
         keeper = Keeper(cache, self.context, min_tokens=min_tokens, whole=whole) if cache else None
+        self.fetcher = Fetcher(cache, lambda: None, fetch_bytes) if cache else None
         self.slots = Slots(
             limit + kept, Cells(cells), self.context, Limits(kept), keeper=keeper, arena=arena
         )
         self.scheduler = Scheduler(
             self.slots, self.context, Pool(pool), pacer,
-            limit=limit, rows=rows, keep=kept > 0, keeper=keeper, arena=arena,
+            limit=limit, rows=rows, keep=kept > 0 or cache is not None, keeper=keeper,
+            fetcher=self.fetcher,
+            checkpoints=Checkpoints(checkpoint_tokens, min_tokens) if whole else None,
+            arena=arena,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
         self.outputs: dict[str, list[Output]] = {}

@@ -17,7 +17,7 @@ from llmengine.cache.policy import Policy
 from llmengine.cache.prefix_tree import Tokens
 from llmengine.cache.record import Corrupt
 from llmengine.cache.shared_index import SharedIndex
-from llmengine.cache.write_behind import WriteBehind
+from llmengine.cache.worker import Worker
 from llmengine.inventory import Reason, TierStats
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class DiskTier:
         self._tended = self._noted = clock()
         self._store: DiskStore | None = None
         self._faults = Faults(self._index.counts)
-        self._writer = WriteBehind(queue_bytes, self._leave)
+        self._writer = Worker("llmengine-cache", queue_bytes, self.leave)
         with self._faults.caught(f"open {directory}, so nothing is kept on disk"):
             store = DiskStore(directory)
             self._shared = SharedIndex(store, self._index, self._lock)
@@ -294,6 +294,7 @@ class DiskTier:
             with self._faults.caught("remove an entry"):
                 self._store.remove(id)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Close the database for the thread that calls, which reads no more."""
         if self._store:
             self._store.leave()

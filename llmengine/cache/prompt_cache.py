@@ -203,6 +203,11 @@ class PromptCache:
         """Read all that is on disk and drop what is damaged; the ids of that."""
         return self.disk.verify() if self.disk else []
 
+    def leave(self) -> None:
+        """What a thread that read states does at its end."""
+        if self.disk:
+            self.disk.leave()
+
     def close(self, timeout: float = 60.0) -> None:
         """Write to disk what only memory has, as far as that takes no longer than `timeout`."""
         if self.disk:

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from llmengine.chat.boundaries import boundaries
 from llmengine.chat.messages import Message
 from llmengine.chat.template import ChatTemplate
 from llmengine.core import Host
@@ -20,6 +21,7 @@ class Prompt(Struct, frozen=True):
 
     text: str
     tokens: tuple[int, ...]
+    boundaries: tuple[int, ...] = ()  # as `core.Request` has them
 
 
 def of_messages(
@@ -35,10 +37,13 @@ def of_messages(
 
     Raises InvalidRequest where the template refuses them.
     """
-    text = template.render(
-        messages, tools=tools, add_generation_prompt=add_generation_prompt, **kwargs
-    )
-    return of_text(host, text)
+    variables = {**kwargs, "tools": tools, "add_generation_prompt": add_generation_prompt}
+    text = template.render(messages, **variables)
+    made = of_text(host, text)
+    if not host.info().needs_checkpoints:
+        return made
+    found = boundaries(host, template, messages, text, made.tokens, **variables)
+    return Prompt(text, made.tokens, found)
 
 
 def of_beginning(

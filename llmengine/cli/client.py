@@ -45,5 +45,11 @@ class Client:
         self, prompt: Prompt, params: SamplingParams, parser: OutputParser | None
     ) -> Answer:
         special = parser is not None and self._marks.in_thinking
-        request = Request(id=uuid.uuid4().hex, prompt=prompt.tokens, params=params, special=special)
+        request = Request(
+            id=uuid.uuid4().hex,
+            prompt=prompt.tokens,
+            params=params,
+            special=special,
+            boundaries=prompt.boundaries,
+        )
         return Answer(self.host, request, parser)

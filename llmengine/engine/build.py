@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmengine.cache.opening import MEBIBYTE, open_cache
@@ -9,7 +11,9 @@ from llmengine.cache.policy import POLICIES
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
 from llmengine.engine.cells import Cells
+from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.embedder import Embedder
+from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
@@ -22,30 +26,38 @@ from llmengine.llama.model import Model
 from llmengine.llama.traits import traits_of
 
 EMBEDDINGS = 32  # inputs of a batch
+log = logging.getLogger("llmengine.engine")
 
 
 @dataclass(frozen=True)
 class Parts:
     context: Context
     cache: PromptCache | None
+    fetcher: Fetcher | None
     slots: Slots
     scheduler: Scheduler
     runner: Runner
     embedder: Embedder
 
 
-def build(model: Model, config: Config, *, cells: int, threads: int) -> Parts:
-    """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory."""
+def build(
+    model: Model, config: Config, *, cells: int, threads: int, wake: Callable[[], None]
+) -> Parts:
+    """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory.
+
+    `wake` is called on another thread when a state that was waited for is there.
+    """
     performance = config.performance
+    if performance.deterministic and not model.can_truncate:
+        log.warning("deterministic: the recurrent layers of this model may round differently")
     kept = config.cache.max_sequences if config.cache.enabled else 0
     count = config.slots + kept
     context = Context(model, config, cells=cells, sequences=count, threads=threads)
     cache = open_cache(config.cache)
-    keeper = (
-        Keeper(cache, context, min_tokens=config.cache.min_tokens, whole=not model.can_truncate)
-        if cache
-        else None
-    )
+    whole, least = model.needs_checkpoints, config.cache.min_tokens
+    keeper = Keeper(cache, context, min_tokens=least, whole=whole) if cache else None
+    fetcher = Fetcher(cache, wake) if cache else None
+    checkpoints = Checkpoints(config.cache.checkpoint_tokens, least)
     arena = performance.deterministic
     slots = Slots(
         count,
@@ -66,10 +78,13 @@ def build(model: Model, config: Config, *, cells: int, threads: int) -> Parts:
         rows=context.rows,
         keep=config.cache.enabled,
         keeper=keeper,
+        fetcher=fetcher,
+        checkpoints=checkpoints if config.cache.enabled and whole else None,
         arena=arena,
     )
     runner = Runner(model, context, scheduler, pacer)
-    return Parts(context, cache, slots, scheduler, runner, _embedder(model, config, threads))
+    embedder = _embedder(model, config, threads)
+    return Parts(context, cache, fetcher, slots, scheduler, runner, embedder)
 
 
 def _embedder(model: Model, config: Config, threads: int) -> Embedder:

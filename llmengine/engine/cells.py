@@ -51,7 +51,3 @@ class Cells:
         self._stack[self._top : self._top + len(unused)] = unused
         self._top += len(unused)
         self.free += len(unused)
-
-    def sole(self, cells: CellIds) -> int:
-        """How many of `cells` would become free if one holder gave them back."""
-        return int(np.count_nonzero(self._references[cells] == 1))

@@ -40,6 +40,7 @@ def describe(
         pair=pair_of(model) if ranks else None,
         device=", ".join(each.name for each in model.devices) or "CPU",
         threads=threads,
+        needs_checkpoints=model.needs_checkpoints,
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Sequence as Tokens
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 
 from llmengine.cache.prompt_cache import PromptCache
@@ -23,12 +23,7 @@ from llmengine.engine.embedder import Job
 from llmengine.engine.message import Call, Cancel, Stop
 from llmengine.engine.runner import Outputs
 from llmengine.engine.sequence import Sequence
-from llmengine.errors import (
-    EngineOverloaded,
-    Internal,
-    InvalidRequest,
-    ModelUnavailable,
-)
+from llmengine.errors import EngineOverloaded, Internal, InvalidRequest, ModelUnavailable
 from llmengine.grammar.compiler import Compiler
 from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
@@ -50,12 +45,12 @@ class Engine:
         self._config = config
         self._model = Model(locate.find(config.model), config)
         self._compiler = Compiler(self._model)
+        self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
         try:
             self._build(config)
         except BaseException:
             self._model.close()
             raise
-        self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
         self._lock = threading.Condition()
         self._active: set[str] = set()  # requests that have not had their last output
         self._doomed: set[str] = set()  # those of them that are cancelled
@@ -69,8 +64,8 @@ class Engine:
         cells = sizing.context_cells(model, config)
         self._max_length = sizing.sequence_length(model, config, cells)
         self._threads = sizing.threads(config)
-        parts = build(model, config, cells=cells, threads=self._threads)
-        self._context, self._cache = parts.context, parts.cache
+        parts = build(model, config, cells=cells, threads=self._threads, wake=self._wake)
+        self._context, self._cache, self._fetcher = parts.context, parts.cache, parts.fetcher
         self._slots, self._scheduler = parts.slots, parts.scheduler
         self._runner, self._embedder = parts.runner, parts.embedder
         self._fingerprint = f"{fingerprint.of_file(model.path)} {parts.context.fingerprint}"
@@ -177,6 +172,8 @@ class Engine:
 
     def _keep_states(self) -> None:
         """Hand what the slots hold to the prompt cache, for the next start."""
+        if self._fetcher:
+            self._fetcher.close()
         while self._slots.save_next():
             pass
         if self._cache:
@@ -184,11 +181,14 @@ class Engine:
 
     def _receive(self) -> bool:
         """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
-        while not self._inbox.empty() or not self._runner.busy:
+        while not self._inbox.empty() or not self._busy:
             # An idle moment: what the slots hold is brought to safety, one state at a time.
             if self._inbox.empty() and self._slots.save_next():
                 continue
-            message = self._inbox.get()
+            try:
+                message = self._inbox.get(timeout=self._runner.patience)
+            except Empty:
+                return True  # a deadline has passed
             if isinstance(message, Stop):
                 self._take_rest()
                 return False
@@ -199,6 +199,15 @@ class Engine:
             else:
                 self._runner.add(message)
         return True
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a step has anything to do."""
+        return self._runner.busy and not self._scheduler.reading
+
+    def _wake(self) -> None:
+        """Look again what there is to do; from any thread."""
+        self._inbox.put(Call(lambda: None))
 
     def _take_rest(self) -> None:
         """Requests that were accepted just before the end get their last output as well."""

@@ -45,6 +45,13 @@ class Runner:
         """Whether a step has anything to do, be it only to hand out what is left."""
         return bool(self._scheduler.running or self._scheduler.waiting or self._outputs)
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds until the next deadline of a request; None: there is none."""
+        requests = [each.request for each in self._scheduler.sequences]
+        deadlines = [each.deadline for each in requests if each.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence, unless the prompt it is to keep is there already."""
         if sequence.request.warm and self._scheduler.is_kept(sequence):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from enum import Enum, auto
 
 from msgspec import Struct
 
-from llmengine.cache.entry import Found
+from llmengine.engine.admission import HEADROOM, Admission, Place
+from llmengine.engine.checkpoints import Checkpoints
+from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
 from llmengine.engine.sequence import Sequence
-from llmengine.engine.slots import Match, Memory, Slots
-
-WORTH_WAITING = 32  # tokens of a prefix that another sequence is just computing
-HEADROOM = 16  # cells kept free per running sequence when another is admitted
+from llmengine.engine.slot import Memory
+from llmengine.engine.slots import Slots
 
 
 class Work(Struct):
@@ -32,12 +31,6 @@ class Work(Struct):
         return self.count == self.sequence.pending and not self.sequence.request.warm
 
 
-class Place(Enum):
-    FOUND = auto()
-    WAIT_FOR_PREFIX = auto()
-    NO_ROOM = auto()
-
-
 class Scheduler:
     """Continuous batching: decoding sequences first, then chunks of prompts.
 
@@ -47,12 +40,15 @@ class Scheduler:
 
     def __init__(
         self, slots: Slots, memory: Memory, pool: Pool, pacer: Pacer, *,
-        limit: int, rows: int, keep: bool, keeper: Keeper | None = None, arena: bool = False,
+        limit: int, rows: int, keep: bool, keeper: Keeper | None = None,
+        fetcher: Fetcher | None = None, checkpoints: Checkpoints | None = None,
+        arena: bool = False,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
-        With `keep`, finished sequences leave their slots for others to share. `arena` says that
-        freed cells come back only when everything is cleared (see Slots).
+        With `keep`, finished sequences leave their slots for others to share. Models that can't
+        drop a tail get `checkpoints`. `arena` says that freed cells come back only when everything
+        is cleared (see Slots).
         """
         self.slots = slots
         self.waiting: deque[Sequence] = deque()
@@ -61,6 +57,10 @@ class Scheduler:
         self._memory = memory
         self._pool = pool
         self._pacer = pacer
+        self._admission = Admission(
+            slots, pool, pacer, keeper, fetcher, checkpoints=checkpoints is not None
+        )
+        self._checkpoints = checkpoints
         self._limit = limit
         self._rows = rows
         self._keep = keep
@@ -71,7 +71,15 @@ class Scheduler:
     def sequences(self) -> list[Sequence]:
         return [*self.running, *self.waiting]
 
+    @property
+    def reading(self) -> bool:
+        """Whether nothing can be done until a state has been read."""
+        return not self.running and any(each.fetch and not each.fetch.done for each in self.waiting)
+
     def add(self, sequence: Sequence) -> None:
+        if self._checkpoints:
+            boundaries = sequence.request.boundaries
+            sequence.checkpoints = self._checkpoints.of(sequence.prompt_length, boundaries)
         self.waiting.append(sequence)
 
     # One step
@@ -114,6 +122,14 @@ class Scheduler:
             assert slot is not None
             slot.length += work.count
         self.slots.cells.occupy(sum(work.count for work in step))
+        if self._checkpoints:
+            self._hold_checkpoints(step)
+
+    def _hold_checkpoints(self, step: list[Work]) -> None:
+        for work in step:
+            slot = work.sequence.slot
+            if slot and not work.decoding and slot.length in work.sequence.checkpoints:
+                self.slots.checkpoint(slot)
 
     # Admission
 
@@ -121,7 +137,7 @@ class Scheduler:
         for sequence in list(self.waiting):
             if len(self.running) >= self._limit:
                 return
-            place = self._place(sequence)
+            place = self._admission.place(sequence, self.running)
             if place is Place.NO_ROOM:
                 if self._compaction_helps(sequence):
                     self._compact()
@@ -131,74 +147,6 @@ class Scheduler:
                 self.waiting.remove(sequence)
                 self.running.append(sequence)
                 sequence.started = sequence.started or time.monotonic()
-
-    def _place(self, sequence: Sequence) -> Place:
-        """Give a waiting sequence its slot, if it may start now."""
-        if sequence.saved:
-            return self._resume(sequence)
-        match = self.slots.match(sequence.tokens, sequence.scope)
-        if match.coming - match.length >= WORTH_WAITING:
-            return Place.WAIT_FOR_PREFIX
-        found = self._stored(sequence, match.length)
-        if found:
-            if self._restore(sequence, found):
-                return Place.FOUND
-            # Making room may have taken what was matched.
-            match = self.slots.match(sequence.tokens, sequence.scope)
-        if not self._reserve(len(sequence.tokens) - match.length, match):
-            return Place.NO_ROOM
-        if not self.slots.open(match, sequence):
-            return Place.NO_ROOM
-        sequence.start_from(match.length)
-        return Place.FOUND
-
-    def _stored(self, sequence: Sequence, have: int) -> Found | None:
-        """A state in the prompt cache that beats the `have` tokens of a slot."""
-        if not self._keeper:
-            return None
-        speed = self._pacer.seconds_per_token
-        return self._keeper.find(sequence.scope, sequence.tokens, have, speed)
-
-    def _restore(self, sequence: Sequence, found: Found) -> bool:
-        """Start from a state of the prompt cache; False if it is gone or has no room."""
-        assert self._keeper is not None
-        size = len(found.entry.tokens)
-        if not self._reserve(max(size, len(sequence.tokens)), Match()):
-            return False
-        cache = self._keeper.cache
-        state = cache.read(found)
-        if state is None:
-            return False
-        started = time.perf_counter()
-        slot = self.slots.load(state, size, found.length, sequence)
-        cache.restored(len(state), time.perf_counter() - started)
-        if slot is None:
-            return False
-        sequence.start_from(found.length)
-        return True
-
-    def _resume(self, sequence: Sequence) -> Place:
-        region = sequence.saved
-        assert region is not None
-        if not self._reserve(len(sequence.tokens), Match()):
-            return Place.NO_ROOM
-        length = sequence.saved_length
-        slot = self.slots.load(region.buffer, length, length, sequence)
-        self._pool.give(region)
-        sequence.saved = None
-        if slot is None:  # llama.cpp could not place the state: compute it again
-            return self._place(sequence)
-        return Place.FOUND
-
-    def _reserve(self, need: int, match: Match) -> bool:
-        """Whether `need` more cells may be promised, idle slots evicted if that helps."""
-        promised = sum(each.pending for each in self.running)
-        headroom = HEADROOM * len(self.running)
-        while self.slots.cells.free < need + promised + headroom:
-            if not self.slots.evict(match.source):
-                # Alone, a sequence may use the last cell: its length was checked on arrival.
-                return not self.running and self.slots.cells.free >= need
-        return True
 
     # Requests that only warm the prompt cache
 
@@ -223,7 +171,7 @@ class Scheduler:
         """Free cells for the running sequences, by the cheapest means that is left."""
         if self._arena:
             self._compact()
-        elif not self.slots.evict(None):
+        elif not self.slots.evict(None, for_cells=True):
             self.preempt(max(self.running, key=lambda each: each.submitted))
 
     def _compaction_helps(self, sequence: Sequence) -> bool:
@@ -264,6 +212,7 @@ class Scheduler:
             self.slots.release(slot, keep=keep and self._keep)
         else:
             self.waiting.remove(sequence)
+            self._admission.forget(sequence)
         if sequence.saved:
             self._pool.give(sequence.saved)
             sequence.saved = None
@@ -273,6 +222,7 @@ class Scheduler:
         found = list(dict.fromkeys(self.sequences))
         for sequence in found:
             sequence.slot = sequence.saved = None
+            self._admission.forget(sequence)
         self.running.clear()
         self.waiting.clear()
         self._pool.clear()
@@ -288,10 +238,10 @@ def _share(prefilling: list[Sequence], chunk: int) -> list[tuple[Sequence, int]]
     if not prefilling or chunk <= 0:
         return []
     counts = [0] * len(prefilling)
-    counts[0] = min(prefilling[0].pending, max(chunk // 4, 1))
+    counts[0] = min(prefilling[0].ahead, max(chunk // 4, 1))
     chunk -= counts[0]
     for index in sorted(range(len(prefilling)), key=lambda each: prefilling[each].pending):
-        more = min(prefilling[index].pending - counts[index], chunk)
+        more = min(prefilling[index].ahead - counts[index], chunk)
         counts[index] += more
         chunk -= more
     return [(each, count) for each, count in zip(prefilling, counts, strict=True) if count]

@@ -11,7 +11,8 @@ from llmengine.engine.pool import Region
 from llmengine.engine.text import TextStream
 
 if TYPE_CHECKING:
-    from llmengine.engine.slots import Slot
+    from llmengine.engine.fetcher import Fetch
+    from llmengine.engine.slot import Slot
     from llmengine.llama.sampler import Sampler
 
 
@@ -32,7 +33,9 @@ class Sequence:
         self.longest = len(request.prompt) + room  # tokens
         self.text = TextStream(request.params.stop)
         self.tokens = array("i", request.prompt)
+        self.checkpoints: tuple[int, ...] = ()  # where its state is kept, in tokens, ascending
         self.slot: Slot | None = None
+        self.fetch: Fetch | None = None  # a stored state that it is to start from
         self.saved: Region | None = None  # the state of a preempted sequence
         self.saved_length = 0  # tokens in that state
         self.cached_tokens = 0
@@ -71,6 +74,13 @@ class Sequence:
         At least 1, but for a request that samples none.
         """
         return len(self.tokens) - self.computed
+
+    @property
+    def ahead(self) -> int:
+        """Tokens that may be computed in one step: those up to the next checkpoint."""
+        computed = self.computed
+        end = next((each for each in self.checkpoints if each > computed), len(self.tokens))
+        return end - computed
 
     @property
     def decoding(self) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from llmengine.cache.policy import LRU, Policy
@@ -14,59 +14,7 @@ from llmengine.engine.cells import CellIds, Cells
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pool import Buffer
 from llmengine.engine.sequence import Sequence
-
-
-class Memory(Protocol):
-    """What the slots need of `llmengine.llama.context.Context`."""
-
-    @property
-    def can_truncate(self) -> bool: ...
-    def copy(self, source: int, target: int, length: int) -> None: ...
-    def remove(self, sequence: int) -> None: ...
-    def truncate(self, sequence: int, length: int) -> bool: ...
-    def clear(self) -> None: ...
-    def usable(self, sequence: int, length: int, wanted: int) -> int: ...
-    def state_size(self, sequence: int) -> int: ...
-    def save(self, sequence: int, buffer: Buffer) -> bool: ...
-    def load(self, sequence: int, buffer: Buffer) -> bool: ...
-
-
-class Slot:
-    """One sequence id, and the KV of `length` tokens: its owner's first ones while it has one."""
-
-    def __init__(self, number: int) -> None:
-        self.id = number
-        self.owner: Sequence | None = None
-        self.empty()
-
-    def empty(self) -> None:
-        self.scope = self.owner.scope if self.owner else ""
-        self.kept = False  # whether its state was handed to the prompt cache
-        self.length = 0
-        self.cells = array("i")  # fewer than `length`: the ids of the rest are not taken yet
-        self.uses = 0
-        self._tokens = array("i")
-
-    @property
-    def tokens(self) -> array[int]:
-        return self.owner.tokens[: self.length] if self.owner else self._tokens
-
-    @property
-    def idle(self) -> bool:
-        return self.owner is None and self.length > 0
-
-    def retire(self) -> None:
-        """Go on without the owner."""
-        self._tokens = self.tokens
-        self.owner = None
-
-
-class Match(Struct, frozen=True):
-    """The best prefix of a prompt that is in the cache."""
-
-    source: Slot | None = None
-    length: int = 0  # tokens that can be shared now
-    coming: int = 0  # tokens that could be shared once the source's owner has computed them
+from llmengine.engine.slot import Match, Memory, Slot, common_prefix
 
 
 class Limits(Struct, frozen=True):
@@ -119,35 +67,69 @@ class Slots:
 
         The last token is never shared: its logits are what the prompt is computed for.
         """
-        best = Match()
+        source, length, coming = None, 0, 0
         for slot in self._slots:
             owner = slot.owner
             if slot.scope != scope or not (owner or self._limits.sequences):
                 continue
             have = owner.tokens if owner else slot.tokens
             common = min(common_prefix(tokens, have), len(tokens) - 1)
-            if common <= max(best.length, best.coming):
+            if common <= length:
                 continue
             now = self._memory.usable(slot.id, slot.length, min(common, slot.length))
-            coming = common if owner and self._memory.can_truncate else now
-            if coming:
-                best = Match(slot, now, coming)
-        return best
+            if now > length:
+                source, length = slot, now
+            coming = max(coming, self._coming(slot, common))
+        return Match(source, length, max(length, coming))
+
+    def _coming(self, slot: Slot, common: int) -> int:
+        """How much of a common prefix can be shared once the slot's owner has computed it."""
+        owner = slot.owner
+        if owner is None or slot.length >= common:
+            return 0
+        if self._memory.can_truncate:
+            return common
+        return max((at for at in owner.checkpoints if slot.length < at <= common), default=0)
 
     def open(self, match: Match, owner: Sequence) -> Slot | None:
         """A slot for `owner` that starts with the matched prefix; None if all are taken."""
         source = match.source if match.length else None
-        if source and source.idle and match.length == source.length:
+        whole = source is not None and match.length == source.length
+        if source and source.idle and whole and not source.checkpoint:
             return self._take(source, owner)
         slot = self._vacant(source)
         if slot and source:
-            self._memory.copy(source.id, slot.id, match.length)
-            self._settle(source)
-            slot.length = match.length
-            slot.cells = source.cells[: match.length]
-            self.cells.share(_ids(slot.cells))
+            self._share(source, slot, match.length)
             self._touch(source)
         return self._take(slot, owner) if slot else None
+
+    def _share(self, source: Slot, target: Slot, length: int) -> None:
+        """Give an empty slot the first cells of another; nothing is copied."""
+        self._memory.copy(source.id, target.id, length)
+        self._settle(source)
+        target.length = length
+        target.cells = source.cells[:length]
+        self.cells.share(_ids(target.cells))
+
+    def checkpoint(self, slot: Slot, *, kept: bool = False) -> None:
+        """Hold on to what a running slot has computed so far, for other prompts to start from.
+
+        An idle slot gets the same cells, and a recurrent state that llama.cpp copies when one of
+        the two goes on. `kept` says that the prompt cache has this state already.
+        """
+        tokens = slot.tokens
+        if any(each.idle and each.scope == slot.scope and each.tokens == tokens for each in self):
+            return
+        crowded = self._arena and len(self.idle) >= self._limits.sequences
+        target = None if crowded else self._vacant(slot)
+        if target:
+            self._share(slot, target, slot.length)
+            target.hold(tokens)
+            target.scope, target.checkpoint, target.kept = slot.scope, True, kept
+            self._touch(target)
+            self._trim()
+        elif self._keeper and not kept:
+            self._keeper.save(slot.id, slot.scope, tokens)
 
     def _vacant(self, keep: Slot | None) -> Slot | None:
         for slot in self._slots:
@@ -199,21 +181,42 @@ class Slots:
         slot.kept = False
         if not keep and not self._arena:
             self.clear(slot)
+        self._trim()
+
+    def _trim(self) -> None:
         while len(self.idle) > self._limits.sequences and self.evict(None):
             pass
 
-    def evict(self, keep: Slot | None) -> Slot | None:
-        """Empty the idle slot that the policy gives up first, `keep` excepted."""
+    def evict(self, keep: Slot | None, *, for_cells: bool = False) -> Slot | None:
+        """Empty the idle slot that the policy gives up first, `keep` excepted.
+
+        With `for_cells` only one that has cells of its own: those that running slots share with
+        it would stay taken.
+        """
         if self._arena:
             return None
-        order = self._policy.victims()
-        victim = next((slot for slot in order if slot.idle and slot is not keep), None)
+        idle = [slot for slot in self._policy.victims() if slot.idle and slot is not keep]
+        if for_cells:
+            running = self._running_cells()
+            idle = [slot for slot in idle if self._has_own(slot, running)]
+        victim = idle[0] if idle else None
         if victim:
             self.evictions += 1
             self.save(victim)
             self._policy.removed(victim, evicted=True)
             self.clear(victim)
         return victim
+
+    def _running_cells(self) -> npt.NDArray[np.bool_]:
+        """Which cells a running slot may share with others."""
+        held = np.zeros(self.cells.capacity, np.bool_)
+        for slot in self._slots:
+            if slot.owner:
+                held[_ids(slot.cells)] = True
+        return held
+
+    def _has_own(self, slot: Slot, running: npt.NDArray[np.bool_]) -> bool:
+        return len(slot.cells) < slot.length or not running[_ids(slot.cells)].all()
 
     def save(self, slot: Slot, *, bounded: bool = True) -> None:
         """Hand an idle slot's state to the prompt cache, which may have it already."""
@@ -257,16 +260,6 @@ class Slots:
         for slot in self._slots:
             assert len(slot.cells) <= slot.length == len(slot.tokens)
             assert slot.owner is None or slot.owner.slot is slot
-
-
-def common_prefix(one: array[int], other: array[int]) -> int:
-    """How many tokens two token arrays begin with in common."""
-    length = min(len(one), len(other))
-    if not length or one[0] != other[0]:
-        return 0
-    differs = np.frombuffer(one, np.int32, length) != np.frombuffer(other, np.int32, length)
-    first = int(differs.argmax())
-    return first if differs[first] else length
 
 
 def _ids(cells: array[int]) -> CellIds:

@@ -86,7 +86,9 @@ class Context:
         params.flash_attn_type = _FLASH_ATTENTION[flash]
         params.type_k = params.type_v = _KV_TYPES[config.model.kv_type][0]
         params.kv_unified = True
-        params.swa_full = True  # or no prefix of a sliding-window model could be shared
+        # Or no prefix of a sliding-window model could be shared before its end. It would save
+        # little: the smaller cache has room for a window of every sequence, running or idle.
+        params.swa_full = True
         params.offload_kqv = bool(self.model.devices)
         params.no_perf = True
         self._abort.attach(params)

@@ -180,6 +180,15 @@ class Model:
             or llama_cpp.llama_model_is_hybrid(self._model)
         )
 
+    @property
+    def needs_checkpoints(self) -> bool:
+        """Whether a saved state serves only prompts that begin with all of its tokens.
+
+        So it is too with a sliding window: llama.cpp saves no cells outside of it, and what a
+        shorter prefix would look back on is gone.
+        """
+        return not self.can_truncate or self.sliding_window > 0
+
     @functools.cached_property
     def sliding_window(self) -> int:
         """Tokens of the attention window, 0 for full attention."""

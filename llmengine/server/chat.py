@@ -51,8 +51,9 @@ async def chat_completions(request: Request) -> HTTPResponse | None:
     format = ChatFormat(first, parsers, logprobs=bool(body.logprobs), usage=body.include_usage)
     special = state.marks.in_thinking or (bool(plan.given) and state.marks.in_calls)
     return await answer(
-        request, body, first, [prompt.tokens], prepared.params, format, special=special
-    )
+        request, body, first, [prompt.tokens], prepared.params, format,
+        special=special, boundaries=prompt.boundaries,
+    )  # fmt: skip
 
 
 def _prepare(state: State, content: bytes) -> _Prepared:

@@ -41,6 +41,7 @@ async def answer(
     format: Format,
     *,
     special: bool = False,
+    boundaries: tuple[int, ...] = (),
 ) -> HTTPResponse | None:
     """Compute `body.choices` answers to each of `prompts`, numbered in that order.
 
@@ -55,6 +56,7 @@ async def answer(
             prompt=prompt,
             params=of_choice(params, choice),
             deadline=deadline,
+            boundaries=boundaries,
             cache_salt=salt,
             special=special,
         )

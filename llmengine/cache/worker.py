@@ -12,15 +12,16 @@ logger = logging.getLogger(__name__)
 Job = Callable[[], None]
 
 
-class WriteBehind:
+class Worker:
     """Runs jobs one after the other; what they hold in memory is bounded.
 
     The thread starts with the first job. It ends with `close`, or with the process.
     """
 
-    def __init__(self, max_bytes: int, finish: Job) -> None:
+    def __init__(self, name: str, max_bytes: int, finish: Job) -> None:
         """`finish` is the last thing that the thread does."""
         self.bytes = 0  # held by jobs that are not done
+        self._name = name
         self._max_bytes = max_bytes
         self._finish = finish
         self._jobs: deque[tuple[Job, int]] = deque()
@@ -40,7 +41,7 @@ class WriteBehind:
             self.bytes += size
             self._jobs.append((job, size))
             if self._thread is None:
-                self._thread = Thread(target=self._run, name="llmengine-cache", daemon=True)
+                self._thread = Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify_all()
             return True
@@ -65,7 +66,7 @@ class WriteBehind:
             try:
                 job[0]()
             except Exception:  # a fault of ours; the jobs after it are still to be done
-                logger.exception("the prompt cache's writer failed")
+                logger.exception("%s failed", self._name)
             with self._changed:
                 self._busy = False
                 self.bytes -= job[1]
