@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +59,14 @@ class Slow:
         self.bench.step()
 
     def wait_for_read(self) -> None:
-        for _ in range(1000):
-            if self.disk.reads:
+        self.wait_for(lambda: bool(self.disk.reads))
+
+    def wait_for(self, happened: Callable[[], bool]) -> None:
+        for _ in range(2000):
+            if happened():
                 return
             time.sleep(0.005)
-        raise AssertionError("nothing is read")
+        raise AssertionError("it did not happen in 10 s")
 
     def finish(self) -> None:
         self.disk.open.set()
@@ -92,6 +95,8 @@ def test_streams_get_a_token_in_every_step_while_a_large_state_is_read(slow: Slo
     for _ in range(50):
         assert set(bench.step()) == set(slow.streams)
     slow.disk.open.set()
+    (fetch,) = bench.fetcher._held  # type: ignore[union-attr]
+    slow.wait_for(lambda: fetch.done)
     while not bench.outputs["r"]:
         assert set(slow.streams) <= set(bench.step())
     while bench.last("r").finish_reason is None:
