@@ -60,6 +60,9 @@ class HotStats(Struct, frozen=True, kw_only=True):
     cells: int  # tokens that the KV cache can hold
     cells_used: int
     evictions: int  # finished prompts that left their slots
+    hits: int  # requests that began with cells of another
+    hit_tokens: int
+    misses: int  # requests that began with none, be it that a stored state was at hand
 
 
 class CacheStats(Struct, frozen=True, kw_only=True):

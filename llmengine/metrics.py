@@ -169,6 +169,8 @@ class _CacheCollector(Collector):
         held = {name: tier for name, tier in tiers.items() if tier is not None}
         for name, help in CACHE_COUNTERS.items():
             counter = CounterMetricFamily(f"llmengine_cache_{name}", help, labels=["tier"])
+            if stats.hot and hasattr(stats.hot, name):
+                counter.add_metric(["hot"], getattr(stats.hot, name))
             for tier, counts in held.items():
                 counter.add_metric([tier], getattr(counts, name))
             yield counter

@@ -52,7 +52,16 @@ def test_the_prompt_cache_is_counted_by_tier() -> None:
     disk.saving.note(0.002)
     for seconds in (0.01, 0.02, 99):
         disk.loading.note(seconds)
-    hot = HotStats(entries=2, tokens=70, cells=100, cells_used=80, evictions=6)
+    hot = HotStats(
+        entries=2,
+        tokens=70,
+        cells=100,
+        cells_used=80,
+        evictions=6,
+        hits=5,
+        hit_tokens=300,
+        misses=4,
+    )
     cache = CacheStats(hot=hot, memory=memory, disk=disk)
     cache.copying.note(0.3)
     cache.restoring.note(0.1)
@@ -60,6 +69,9 @@ def test_the_prompt_cache_is_counted_by_tier() -> None:
     found = samples(metrics.exposition()[0].decode())
     prefix = "llmengine_cache_"
     for name, tier, value in (
+        ("hits_total", "hot", 5),
+        ("hit_tokens_total", "hot", 300),
+        ("misses_total", "hot", 4),
         ("hits_total", "memory", 4),
         ("hit_tokens_total", "memory", 40),
         ("misses_total", "memory", 2),

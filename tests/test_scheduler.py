@@ -269,3 +269,12 @@ def test_without_a_cache_nothing_stays() -> None:
     bench.add("b", prompt(40), max_tokens=2)
     bench.run()
     assert bench.runner.prefilled_tokens == 80
+
+
+def test_requests_that_began_with_cells_of_another_are_counted() -> None:
+    bench = Bench()
+    prompt = list(range(100))
+    for name, tokens in (("a", prompt), ("b", [*prompt, 7, 8]), ("c", [300, *prompt])):
+        bench.add(name, tokens, max_tokens=1)
+        bench.run()
+    assert (bench.slots.hits, bench.slots.hit_tokens, bench.slots.misses) == (1, 100, 2)

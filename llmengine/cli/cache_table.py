@@ -51,7 +51,15 @@ def show_stats(stats: CacheStats) -> None:
     tokens, misses, evictions, corrupt entries."""
     rows = []
     if hot := stats.hot:
-        row = _Tier(name="hot", entries=hot.entries, tokens=hot.tokens, evictions=hot.evictions)
+        row = _Tier(
+            name="hot",
+            entries=hot.entries,
+            tokens=hot.tokens,
+            hits=hot.hits,
+            hit_tokens=hot.hit_tokens,
+            misses=hot.misses,
+            evictions=hot.evictions,
+        )
         rows.append(row)
     for name, tier in (("memory", stats.memory), ("disk", stats.disk)):
         if tier is None:

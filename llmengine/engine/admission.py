@@ -67,6 +67,7 @@ class Admission:
         if not self._slots.open(match, sequence):
             return Place.NO_ROOM
         self.forget(sequence)
+        self._slots.count(match.length)
         sequence.start_from(match.length)
         return Place.FOUND
 
@@ -104,6 +105,7 @@ class Admission:
         assert self._keeper is not None
         self._keeper.cache.restored(len(state), time.perf_counter() - started)
         self.forget(sequence)
+        self._slots.count(0)
         sequence.start_from(found.length)
         if self._checkpoints:
             self._slots.checkpoint(slot, kept=True)

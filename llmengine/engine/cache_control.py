@@ -38,6 +38,9 @@ class EngineCache:
             cells=cells.capacity,
             cells_used=cells.used,
             evictions=self._slots.evictions,
+            hits=self._slots.hits,
+            hit_tokens=self._slots.hit_tokens,
+            misses=self._slots.misses,
         )
         return replace(self._tiers.stats(), hot=hot)
 

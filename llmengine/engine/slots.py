@@ -46,7 +46,7 @@ class Slots:
         arena: bool = False,
     ) -> None:
         self.cells = cells
-        self.evictions = 0
+        self.evictions = self.hits = self.hit_tokens = self.misses = 0
         self.stale = False  # an arena with holes in it: reset it before the next step
         self._arena = arena
         self._slots = [Slot(number) for number in range(count)]
@@ -102,6 +102,12 @@ class Slots:
             self._share(source, slot, match.length)
             self._touch(source)
         return self._take(slot, owner) if slot else None
+
+    def count(self, shared: int) -> None:
+        """Note that a request began with `shared` cells of another."""
+        self.hits += shared > 0
+        self.misses += not shared
+        self.hit_tokens += shared
 
     def _share(self, source: Slot, target: Slot, length: int) -> None:
         """Give an empty slot the first cells of another; nothing is copied."""
