@@ -12,9 +12,7 @@ time.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +21,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from benchmarks.cache_states import uncache
 from benchmarks.report import Spread, report, right
-from benchmarks.requests import prompt, request, run
+from benchmarks.requests import prompt, request, run, settle
 from benchmarks.shape import SHAPES, write
 from llmengine.cli.table import Column
 from llmengine.config import Config
@@ -91,16 +90,8 @@ class Bench:
         )
         return Start(seconds, after.last_step_seconds, steps, prefilled)
 
-    def settle(self) -> None:
-        """Wait until all that the slots hold is in memory and on disk."""
-        while not all(slot.kept for slot in self.engine._slots.idle):
-            time.sleep(0.01)
-        assert self.engine._cache is not None
-        assert self.engine._cache.disk is not None
-        assert self.engine._cache.disk.flush()
-
     def leave_slots(self) -> None:
-        self.settle()
+        settle(self.engine)
         self.engine._empty_slots()
 
     def leave_memory(self) -> None:
@@ -111,8 +102,7 @@ class Bench:
 
     def restart(self) -> None:
         self.engine.close()
-        for path in self.folder.rglob("*.state"):
-            _uncache(path)
+        uncache(self.folder)
         self.open()
 
     def clear(self) -> None:
@@ -121,22 +111,12 @@ class Bench:
         control.clear()
 
 
-def _uncache(path: Path) -> None:
-    """Have the kernel forget a file's pages, after it has written them."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(file)
-
-
 def measure(bench: Bench, lengths: Sequence[int], found: Found) -> None:
     """One round."""
     prefixes = {length: bench.tokens(length) for length in lengths}
     for length, prefix in prefixes.items():
         found[length, "cold"].append(bench.start(prefix))
-        bench.settle()
+        settle(bench.engine)
         found[length, "slot"].append(bench.start(prefix))
         bench.leave_slots()
         found[length, "memory"].append(bench.start(prefix))

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmengine.cache.entry import State
+from llmengine.cache.entry import Found, State
+from llmengine.cache.prompt_cache import PromptCache
+from llmengine.engine.fetcher import Fetch, Fetcher
 from llmengine.engine.pacer import Pacer
 from llmengine.llama.context import Status
 
@@ -36,11 +38,25 @@ class FakePacer(Pacer):
 class FakeSampler:
     """Tokens that no other completion has."""
 
+    ended = False
+
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
 
     def sample(self, context: object, row: int, logits: object) -> int:
         return int(self._random.integers(2**31 - 1))
+
+
+class FakeFetcher(Fetcher):
+    """Reads at once, so that a run gives the same again."""
+
+    def __init__(self, cache: PromptCache) -> None:
+        super().__init__(cache, lambda: None)
+
+    def start(self, found: Found) -> Fetch | None:
+        fetch = Fetch(found)
+        fetch.state, fetch.done = self._cache.read(found), True
+        return fetch
 
 
 @dataclass

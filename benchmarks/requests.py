@@ -12,6 +12,7 @@ import numpy as np
 
 from llmengine.core import Request
 from llmengine.engine.engine import Engine
+from llmengine.engine.message import Call
 from llmengine.sampling import SamplingParams
 
 _numbers = itertools.count()
@@ -40,3 +41,14 @@ def run(engine: Engine, requests: Sequence[Request]) -> float:
                 raise RuntimeError(output.error.message)
             left -= output.finish_reason is not None
     return time.perf_counter() - started
+
+
+def settle(engine: Engine) -> None:
+    """Wait until all that the idle slots hold is saved and written."""
+    while not all(slot.kept for slot in engine._slots.idle):
+        time.sleep(0.01)
+    last = Call(lambda: None)  # which its thread comes to when the last state is copied
+    engine._inbox.put(last)
+    last.wait()
+    if engine._cache and engine._cache.disk and not engine._cache.disk.flush():
+        raise TimeoutError("the states are not written")

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Struct
 
 from benchmarks.arrivals import ANSWER, QUESTION, Workload, workloads
-from benchmarks.fake_llama import BYTES, FakeContext, FakeModel, FakePacer, FakeSampler
+from benchmarks.fake_llama import BYTES, FakeContext, FakeFetcher, FakeModel, FakePacer, FakeSampler
 from benchmarks.report import report, right
 from llmengine.cache.disk_tier import DiskTier
 from llmengine.cache.memory_tier import MemoryTier
@@ -125,8 +125,9 @@ def assemble(workload: Workload, policy: str, cache: PromptCache) -> Runner:
         2 * AT_ONCE, Cells(cells), context, Limits(AT_ONCE), POLICIES[policy], keeper=keeper
     )
     scheduler = Scheduler(
-        slots, context, Pool(0), pacer, limit=AT_ONCE, rows=ROWS, keep=True, keeper=keeper
-    )
+        slots, context, Pool(0), pacer,
+        limit=AT_ONCE, rows=ROWS, keep=True, keeper=keeper, fetcher=FakeFetcher(cache),
+    )  # fmt: skip
     return Runner(FakeModel(), context, scheduler, pacer)  # type: ignore[arg-type]
 
 

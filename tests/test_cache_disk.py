@@ -117,9 +117,10 @@ def test_a_longer_prompt_takes_over_the_uses_of_what_it_replaces(bench: Bench) -
     for length in (60, 70, 80):
         assert tier.put("s", tokens_of(1)[:length], state_of(tokens_of(1)[:length]))
         assert tier.flush()
+        assert tier.get(tier.find("s", tokens_of(1)).entry) is not None
     tier.close()
     (entry,) = bench.open().entries()
-    assert (len(entry.tokens), entry.uses) == (80, 3)
+    assert (len(entry.tokens), entry.uses) == (80, 4)
 
 
 def test_finding_reads_nothing(bench: Bench) -> None:

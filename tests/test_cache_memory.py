@@ -77,11 +77,10 @@ def test_a_conversation_is_as_often_used_as_all_its_turns() -> None:
     memory = tier(max_bytes=300, policy="lfu")
     for length in (2, 3, 4):
         put(memory, *range(length))
-    put(memory, 7)
-    memory.get(memory.find("s", as_tokens([7, 8])).entry)
-    put(memory, 8)
-    put(memory, 9)
-    assert [(entry.tokens[0], entry.uses) for entry in memory.entries()] == [(0, 3), (7, 2), (9, 1)]
+        memory.get(memory.find("s", as_tokens([*range(length), 9])).entry)
+    for other in (7, 8, 9):
+        put(memory, other)
+    assert [(entry.tokens[0], entry.uses) for entry in memory.entries()] == [(0, 4), (8, 1), (9, 1)]
 
 
 def test_a_prefix_of_what_is_held_is_not_stored_again() -> None:

@@ -32,8 +32,11 @@ class Entry(Struct, kw_only=True, eq=False):
     label: str = ""  # what a person calls it
 
     def succeed(self, replaced: Sequence[Entry]) -> None:
-        """Take over how often the entries were used that this one replaces."""
-        self.uses += max((entry.uses for entry in replaced), default=0)
+        """Take over how often the entries were used that this one replaces.
+
+        A conversation's next turn is found by them, which counted already.
+        """
+        self.uses = max(self.uses, *(entry.uses for entry in replaced), 0)
 
     def info(self, tier: Tier, now: float) -> EntryInfo:
         lasting = self.pinned or self.expires == float("inf")
