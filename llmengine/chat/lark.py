@@ -31,6 +31,12 @@ class Lark:
             return " ".join(filter(None, [self.text(before), named, self.text(after)]))
         return quoted(text)
 
+    def text_until(self, end: str) -> str:
+        """An expression for any text up to the first `end`, and for that."""
+        if self._controls(end):
+            return f"/(.|\\n)*/ {self.text(end)}"
+        return self.rule("/(.|\\n)*/", f"[suffix={quoted(end)}]")
+
     def json(self, schema: Mapping[str, Any]) -> str:
         """An expression for JSON text of `schema`; raises InvalidRequest where none can be."""
         return self.rule(f"%json {json.dumps(prepared(schema, 'tools'))}")

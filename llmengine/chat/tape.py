@@ -19,6 +19,8 @@ Pausing = Generator[None, None, T]
 SPACE = " \t\r\n"
 _STRUCTURE = re.compile(r'["\\{}\[\]]')
 _STRING = re.compile(r'["\\]')
+_BRACKETS = re.compile(r"[\"'()\[\]{}]")
+_QUOTED = re.compile(r"[\"'\\]")
 _SCALAR = re.compile(r"[,\]}\s]")
 # A character beyond the basic plane is two escapes: they go out together.
 _ESCAPE = re.compile(
@@ -151,6 +153,31 @@ class Tape:
         size = len(self.text)
         first = max(size - len(mark) + 1, self.at)
         return next((at for at in range(first, size) if mark.startswith(self.text[at:])), size)
+
+    def bracketed(self) -> Pausing[str]:
+        """A list in Python's notation, whole, whatever its strings hold."""
+        if not (yield from self.starts("[")):
+            raise Malformed
+        depth, quote, text = 0, "", ""
+        while True:
+            found = (_QUOTED if quote else _BRACKETS).search(self.text, self.at)
+            end = found.end() if found else len(self.text)
+            text += self.text[self.at : end]
+            self.at = end
+            mark = found[0] if found else ""
+            if mark == "\\":  # the next character means itself
+                while not self.rest:
+                    yield from self.more()
+                text += self.rest[0]
+                self.at += 1
+            elif mark and mark in "\"'" and quote in ("", mark):
+                quote = "" if quote else mark
+            elif mark and not quote:
+                depth += 1 if mark in "([{" else -1
+                if depth <= 0:
+                    return text
+            if not found:
+                yield from self.more()
 
     def value(self) -> Pausing[str]:
         """One JSON value, whole, in the model's own words."""

@@ -45,10 +45,12 @@ class PythonCalls:
         if (yield from tape.starts("[{")) or (yield from tape.starts("{")):
             yield from self._json.read(tape, caller, begin)
             return
-        text, _ = yield from tape.until(self._end)
+        text = yield from tape.bracketed()
         for name, arguments in _parsed(text):
             yield caller.begin(name)
             yield caller.arguments(arguments)
+        yield from tape.skip_space()
+        yield from tape.close(self._end)
 
     def write(self, calls: Sequence[Call]) -> str:
         written = []

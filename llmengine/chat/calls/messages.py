@@ -83,7 +83,11 @@ class Headed(Struct, frozen=True, kw_only=True):
 
     def write(self, calls: Sequence[Call]) -> str:
         (call,) = calls[:1]
-        body = self.calls.write([call]) if self.calls else json.dumps(call.arguments)
+        body = (
+            self.calls.write([call])
+            if self.calls
+            else json.dumps(call.arguments, ensure_ascii=False)
+        )
         return f"{self.call.replace('{name}', call.name)}{self.header}{body}{self.ends[0]}"
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
@@ -124,7 +128,9 @@ class Recipients:
                 return
 
     def write(self, calls: Sequence[Call]) -> str:
-        return "".join(f">>>{each.name}\n{json.dumps(each.arguments)}" for each in calls)
+        return "".join(
+            f">>>{each.name}\n{json.dumps(each.arguments, ensure_ascii=False)}" for each in calls
+        )
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
         """The prompt ends with the first `>>>`."""

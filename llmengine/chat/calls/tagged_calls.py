@@ -8,7 +8,7 @@ from typing import Any
 from llmengine.chat.calls.form import Form
 from llmengine.chat.calls.sectioned import SectionedCalls
 from llmengine.chat.calls.style import Call, Caller
-from llmengine.chat.calls.values import json_of, quoted
+from llmengine.chat.calls.values import ends_in_string, json_of, quoted
 from llmengine.chat.delta import Delta
 from llmengine.chat.lark import Lark, choice, sequence
 from llmengine.chat.tape import Cut, Reading, Tape
@@ -73,7 +73,10 @@ class TaggedCalls(SectionedCalls):
         if is_text:
             yield from self._text(tape, caller)
         else:
-            value, _ = yield from tape.until(form.after("{value}")[0])
+            value, mark = yield from tape.until(form.after("{value}")[0])
+            while ends_in_string(value):  # then the mark is one of its characters
+                more, _ = yield from tape.until(mark)
+                value += mark + more
             yield caller.arguments(json_of(value.strip(), tool.schema_of(key)))
 
     def _text(self, tape: Tape, caller: Caller) -> Reading[Delta, None]:
@@ -117,21 +120,20 @@ class TaggedCalls(SectionedCalls):
 
     def _argument_grammar(self, lark: Lark, key: str, schema: dict[str, Any]) -> list[str]:
         is_text = writes_as_text(schema)
-        kind = "string" if is_text else "object"
         slots = {
             "{key}": lark.text(key),
             "{text}": lark.text(json.dumps(is_text)),
-            "{type}": lark.text(kind),
-            "{value}": self._free_text(lark, schema) if is_text else lark.json(schema),
+            "{type}": lark.text("string" if is_text else "object"),
         }
-        return [slots.get(each) or lark.text(each) for each in self._parameter.parts]
-
-    def _free_text(self, lark: Lark, schema: dict[str, Any]) -> str:
+        parts = self._parameter.parts
+        before, after = parts[: parts.index("{value}")], parts[parts.index("{value}") + 1 :]
+        head = [slots.get(each) or lark.text(each) for each in before]
+        if not is_text:
+            return [*head, lark.json(schema), *map(lark.text, after)]
         if "enum" in schema:
-            return choice(lark.text(each) for each in schema["enum"])
-        first, second = (_escaped(each) for each in self._parameter.after("{value}")[0][:2])
-        return f"/([^{first}]|{first}[^{first}{second}])*/"
-
-
-def _escaped(character: str) -> str:
-    return f"\\{character}" if character in "/]^|\\" else character
+            value = choice(lark.text(each) for each in schema["enum"])
+            return [*head, value, *map(lark.text, after)]
+        # Free text goes on to the mark that ends it, and the line break before that is part of it.
+        close = self._parameter.after("{value}")[0]
+        rest = after[after.index(close) + 1 :]
+        return [*head, lark.text_until(close), *map(lark.text, rest)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
+_STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'", re.DOTALL)
 _NAMED = {"true": True, "false": False, "null": None}
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -36,6 +38,12 @@ def json_of(text: str, schema: Mapping[str, Any]) -> str:
             return quoted(text)
     fits = any(_is(value, each) for each in allowed)
     return found if fits or "string" not in allowed else quoted(text)
+
+
+def ends_in_string(text: str) -> bool:
+    """Whether `text` is a value of JSON or Python that is cut within a string."""
+    text = text.lstrip()
+    return text[:1] in ("{", "[", '"') and "".join(_STRING.split(text)).count('"') % 2 == 1
 
 
 def _is(value: Any, name: str) -> bool:
