@@ -1,0 +1,129 @@
+"""Tools with the official client on the embedded model."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+import jsonschema
+import openai
+import pytest
+from real import MODEL
+from serving import serving
+
+from llmengine.config import Config, ModelConfig
+
+pytestmark = pytest.mark.model
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+BOOK = {
+    "type": "function",
+    "function": {
+        "name": "book",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "seats": {"type": "integer", "minimum": 1, "maximum": 9},
+                "day": {"enum": ["monday", "friday"]},
+            },
+            "required": ["seats", "day"],
+            "additionalProperties": False,
+        },
+    },
+}
+ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[openai.OpenAI]:
+    from llmengine.engine.engine import Engine
+
+    settings = Config(model=ModelConfig(model_path=str(MODEL), name="tiny-chat"))
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(Engine(settings))
+        http = stack.enter_context(serving(engine, settings))
+        yield stack.enter_context(
+            openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="k", max_retries=0)
+        )
+
+
+def test_a_tool_is_called_and_its_result_answered(client: openai.OpenAI) -> None:
+    asked = client.chat.completions.create(
+        model="tiny-chat", messages=ASK, tools=[WEATHER], temperature=0, max_tokens=100
+    ).choices[0]
+    assert asked.finish_reason == "tool_calls"
+    assert asked.message.content is None
+    (call,) = asked.message.tool_calls
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments) == {"city": "Paris"}
+    result = {"role": "tool", "tool_call_id": call.id, "content": '{"weather": "sunny"}'}
+    messages = [*ASK, asked.message.model_dump(exclude_none=True), result]
+    answer = client.chat.completions.create(
+        model="tiny-chat", messages=messages, tools=[WEATHER], temperature=0, max_tokens=100
+    ).choices[0]
+    assert answer.finish_reason == "stop"
+    assert "sunny" in answer.message.content
+
+
+def test_a_streamed_call_is_the_same(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(
+        model="tiny-chat", messages=ASK, tools=[WEATHER], temperature=0, max_tokens=100
+    ) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    (call,) = final.message.tool_calls
+    assert call.id.startswith("call_")
+    assert (call.function.name, call.function.arguments) == ("get_weather", '{"city": "Paris"}')
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "book"}}])
+def test_a_forced_call_fits_its_schema_however_wild(client: openai.OpenAI, choice: object) -> None:
+    schemas = {each["function"]["name"]: each["function"]["parameters"] for each in (WEATHER, BOOK)}
+    complete = 0
+    for seed in range(4):
+        found = client.chat.completions.create(
+            model="tiny-chat",
+            messages=[{"role": "user", "content": "Hello!"}],
+            tools=[WEATHER, BOOK],
+            tool_choice=choice,
+            parallel_tool_calls=False,
+            temperature=1.5,
+            seed=seed,
+            max_tokens=600,
+        ).choices[0]
+        if found.finish_reason == "length":
+            continue
+        (call,) = found.message.tool_calls
+        assert choice == "required" or call.function.name == "book"
+        jsonschema.validate(json.loads(call.function.arguments), schemas[call.function.name])
+        complete += 1
+    assert complete >= 2
+
+
+def test_thinking_comes_apart_and_is_counted(client: openai.OpenAI) -> None:
+    found = client.chat.completions.create(
+        model="tiny-chat",
+        messages=[{"role": "user", "content": "What is 35 minus 12?"}],
+        reasoning_effort="high",
+        temperature=0,
+        max_tokens=120,
+    )
+    message = found.choices[0].message
+    assert message.reasoning_content
+    assert message.content == "35 - 12 = 23."
+    tokens = found.usage.completion_tokens_details.reasoning_tokens
+    assert 0 < tokens < found.usage.completion_tokens
