@@ -270,3 +270,13 @@ def test_what_cannot_be_ranked(
     body = {"query": "q", "documents": ["d"], **change}
     for each in (client, ranker):
         assert refused(each.post("/v1/rerank", content=json.dumps(body)))["param"] == param
+
+
+def test_the_log_has_the_tokens_of_the_input(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "llmengine.server"):
+        client.post(EMBED, json={"input": "secret"})
+    (line,) = [each for each in caplog.records if each.message == f"{EMBED} 200"]
+    assert line.__dict__["prompt_tokens"] == 7
+    assert "secret" not in caplog.text

@@ -61,10 +61,11 @@ class ChatTemplate:
             return cls(_read(path), info.bos, info.eos)
         if info.chat_template:
             return cls(info.chat_template, info.bos, info.eos)
-        _logger.warning(
-            "%s has no chat template, ChatML is used; `model.chat_template` names another",
-            info.name,
-        )
+        if info.generates:
+            _logger.warning(
+                "%s has no chat template, ChatML is used; `model.chat_template` names another",
+                info.name,
+            )
         return cls(CHATML, info.bos, info.eos)
 
     def parser(

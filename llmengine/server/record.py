@@ -57,7 +57,7 @@ class Record:
                 extra={"request": self.id},
             )
         if log:
-            polled = self._first is None and status < 400
+            polled = self.usage is None and status < 400
             _logger.log(
                 logging.DEBUG if polled else logging.INFO,
                 "%s %d",
