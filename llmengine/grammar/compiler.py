@@ -16,6 +16,7 @@ from llmengine.llama.vocabulary import vocabulary
 from llmengine.sampling import Constraint
 
 MAX_KEPT = 64  # compiled grammars
+MAX_REASON = 200  # characters of what llguidance says
 MAX_SECONDS = 0.25  # of computing for the first token
 # llguidance's own, but for the states of its lexer: 1 to 2 KB each.
 LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
@@ -86,7 +87,7 @@ class Compiler:
 def _fault(matcher: LLMatcher) -> str:
     """Why a grammar is refused; empty if it is not."""
     if reason := matcher.get_error():
-        return reason.strip().partition("\n")[0]
+        return reason.strip().partition("\n")[0][:MAX_REASON]
     first = matcher.deep_copy()
     started = time.thread_time()
     mask = first.compute_bitmask()

@@ -7,7 +7,9 @@ import re
 # What means something else there than it does in JavaScript.
 _DIFFERENT = re.compile(r"&&|--|~~|\[")
 _ESCAPES = frozenset("AzZaQE<>hHRX")
-_TOKEN = re.compile(r"\\(?P<escape>.)|(?P<group>\(\?.)|(?P<class>\[\^?\]?(?:\\.|[^\]\\])*\])", re.S)
+_TOKEN = re.compile(
+    r"\\(?P<escape>.)|(?P<group>\(\?(?:<[=!]|.))|(?P<class>\[\^?\]?(?:\\.|[^\]\\])*\])", re.S
+)
 
 
 def fault(expression: str) -> str | None:
@@ -19,6 +21,8 @@ def fault(expression: str) -> str | None:
             return f"{found[0]}: back-references are not regular"
         if found["group"] in ("(?=", "(?!"):
             return f"{found[0]}...): looking ahead is not offered"
+        if found["group"] in ("(?<=", "(?<!"):
+            return f"{found[0]}...): looking behind is not offered"
         if found["group"] and found["group"] not in ("(?:", "(?<"):
             return f"{found[0]}...): flags are not offered"
         if found["class"] and found["class"].lstrip("[^").startswith("]"):

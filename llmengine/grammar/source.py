@@ -16,6 +16,10 @@ from llmengine.sampling import Constraint
 
 Grammar = dict[str, Any]
 MAX_CHOICES = 10_000
+MAX_RULES = 1000  # llguidance recurses through rules that name rules
+
+_SCHEMA = re.compile(r"%json\s*")
+_RULE = re.compile(r"[\w\]}-]\s*:")  # a rule's name, with what may stand behind it
 
 
 def grammar(constraint: Constraint) -> Grammar:
@@ -35,7 +39,7 @@ def grammar(constraint: Constraint) -> Grammar:
         case "regex":
             return {"lark_grammar": f"start: {_regex(text, param)}"}
         case "lark":
-            return {"lark_grammar": text}
+            return {"lark_grammar": _lark(text, param)}
         case "gbnf":
             return {"lark_grammar": lark.from_gbnf(text, param)}
 
@@ -62,6 +66,22 @@ def listing(
         start = f"@answer | {tag} {start}"
     before = f"start: {start}\n{thought}\nSPACE: /[ \\n]{{0,4}}/\n"
     return json.dumps({"grammars": [{"lark_grammar": before}, {"name": "answer", **answer}]})
+
+
+def _lark(text: str, param: str) -> str:
+    """The grammar with the schemas in it made such as can be enforced."""
+    if len(_RULE.findall(text)) > MAX_RULES:
+        raise InvalidRequest(f"`{param}` has more than {MAX_RULES} rules", param=param)
+    parts, start = [], 0
+    while found := _SCHEMA.search(text, start):
+        try:
+            inner, end = json.JSONDecoder().raw_decode(text, found.end())
+        except (ValueError, RecursionError) as error:
+            reason = f"what follows %json is no JSON: {error}"
+            raise InvalidRequest(f"`{param}`: {reason}", param=param) from None
+        parts += [text[start : found.end()], json.dumps(schema.prepared(inner, param))]
+        start = end
+    return "".join([*parts, text[start:]])
 
 
 def _choice(text: str, param: str) -> str:
