@@ -146,15 +146,32 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return not self.ignore_eos or self.enforced is not None
 
     @property
-    def greedy(self) -> bool:
-        """Whether the likeliest token that may follow is the answer, by the untouched logits."""
-        return self.temperature == 0 and not (
+    def touched(self) -> bool:
+        """Whether anything changes the model's logits before a token is chosen."""
+        return bool(
             self.logit_bias
             or self.repeat_penalty != 1
             or self.presence_penalty
             or self.frequency_penalty
             or self.dry_multiplier
             or not self.ends_at_eos
+        )
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token that may follow is the answer, by the untouched logits."""
+        return self.temperature == 0 and not self.touched
+
+    @property
+    def plain(self) -> bool:
+        """Whether temperature, top_k, top_p and min_p alone choose from the untouched logits."""
+        return not (
+            self.touched
+            or self.temperature == 0
+            or self.mirostat
+            or self.typical_p < 1
+            or self.top_n_sigma > 0
+            or self.xtc_probability > 0
         )
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from llmengine.core import TokenLogprob, TopLogprob
 from llmengine.errors import Internal, InvalidRequest
+from llmengine.llama.choice import Choice
 from llmengine.llama.context import Logits
 from llmengine.llama.matcher import Matcher
 from llmengine.llama.model import Model
@@ -42,12 +43,16 @@ class Sampler:
         self.greedy = params.greedy
         self._chain = None
         self._matcher = matcher
+        self._choice: Choice | None = None
         if self.greedy:
             return  # the largest logit needs no chain
+        seed = secrets.randbits(32) if params.seed is None else params.seed
+        if params.plain:
+            self._choice = Choice(params, seed)
+            return
         self._chain = llama_cpp.llama_sampler_chain_init(
             llama_cpp.llama_sampler_chain_default_params()
         )
-        seed = secrets.randbits(32) if params.seed is None else params.seed
         self._add_biases(params)
         self._add_penalties(params, prompt, room)
         self._add_choice(params, seed)
@@ -144,7 +149,7 @@ class Sampler:
         return token
 
     def _sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
-        if self._matcher is None and not self.greedy:
+        if self._matcher is None and self._chain:
             return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
         token = self._choose(logits)
         if self._matcher is not None and not self._matcher.take(token):
@@ -159,6 +164,8 @@ class Sampler:
     def _choose(self, logits: Logits) -> int:
         if self.greedy:
             return int(logits.argmax())
+        if self._choice is not None:
+            return self._choice.draw(logits)
         candidates = np.zeros(len(logits), _CANDIDATE)
         candidates["id"] = np.arange(len(logits))
         candidates["logit"] = logits
