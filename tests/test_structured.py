@@ -190,12 +190,21 @@ def test_hostile_forms_are_refused(engine: Engine, kind: str, source: Any) -> No
         ("json_schema", {"enum": [f"value {n}" for n in range(5000)]}),
         ("json_schema", {"type": "array", "minItems": 10**7, "items": {"type": "integer"}}),
         ("json_schema", {"type": "object", "required": ["n"], "properties": {"n": {"$ref": "#"}}}),
-        ("gbnf", 'root ::= "a" root | root "b" | "c"'), ("regex", "a?" * 3000 + "a" * 3000),
+        ("gbnf", 'root ::= "a" root | root "b" | "c"'),
         ("lark", "start: " + "(" * 12 + '"a"?' + "){0,9}" * 12),
     ],
 )  # fmt: skip
 def test_large_and_endless_forms_go_on(engine: Engine, kind: str, source: Any) -> None:
     assert ask(engine, kind, source, max_tokens=12).reason in ("length", "stop")
+
+
+def test_a_form_that_grows_beyond_the_limits_ends_its_request_alone(engine: Engine) -> None:
+    result = ask(engine, "regex", "a?" * 3000 + "a" * 3000)
+    assert result.reason == "error"
+    assert result.last is not None
+    assert result.last.error is not None
+    assert "cannot be held to its grammar any longer" in result.last.error.message
+    assert ask(engine, "regex", "ok").text == "ok"
 
 
 def test_a_refused_form_leaves_the_engine_as_it_was(engine: Engine) -> None:
