@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A .venv that could not be completed, as without Debian's python3-venv, is made anew.
 .DELETE_ON_ERROR:
 
-.PHONY: help chat serve test lint bench completions generated clean
+.PHONY: help chat serve test test-clients lint bench completions generated clean
 
 help:
 	@echo 'make chat         talk to the embedded model'
 	@echo 'make serve        serve it at http://127.0.0.1:8000/v1'
 	@echo 'make test         run all tests'
+	@echo "make test-clients try other people's clients against the server"
 	@echo 'make lint         check format, style and types'
 	@echo 'make bench        measure the engine against a bare llama.cpp loop'
 	@echo 'make completions  write the shell completions anew'
@@ -26,6 +27,10 @@ serve: .venv/installed
 
 test: .venv/installed-dev
 	@$(BIN)/python -m pytest
+
+test-clients: .venv/installed .venv-clients/installed
+	@.venv-clients/bin/python -m pytest -c tests/clients/pytest.ini --confcutdir=tests/clients \
+	    tests/clients
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff format --check .
@@ -45,7 +50,7 @@ generated: completions
 	    > docs/configuration.new && mv docs/configuration.new docs/configuration.md
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-clients .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 # The stamps are newer than pyproject.toml once its dependencies are installed.
 .venv/installed: pyproject.toml | .venv/bin/python
@@ -65,3 +70,10 @@ clean:
 	    $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
 	        2>/dev/null && exec $$python -m venv .venv; done; \
 	    echo 'llmengine needs Python 3.10 to 3.14: make PYTHON=/path/to/python3'; exit 1
+
+# Their requirements contradict those of ours: they live apart.
+.venv-clients/installed: tests/clients/requirements.txt .venv/installed
+	@.venv/bin/python -m venv .venv-clients
+	@.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install --upgrade pip
+	@.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@

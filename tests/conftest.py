@@ -13,6 +13,8 @@ from llmengine import log
 
 ROOT = Path(__file__).parent.parent
 
+collect_ignore = ["clients"]  # they have an environment of their own
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
