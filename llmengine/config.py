@@ -65,6 +65,15 @@ class ServerConfig(Section, frozen=True):
     strict_parameters: Annotated[
         bool, option("Refuse unknown request parameters instead of warning.")
     ] = False
+    responses_path: Annotated[
+        str, option("Folder of the stored /v1/responses; empty: in the user's cache folder.")
+    ] = ""
+    responses_max_size_mb: Annotated[
+        int, option("Disk for stored /v1/responses, in MiB; 0: none are stored.", ge=0, le=2**30)
+    ] = 256
+    responses_ttl_seconds: Annotated[
+        float, option("Seconds that a response stays stored; 0: no limit.", ge=0)
+    ] = 2_592_000.0
 
 
 class ModelConfig(Section, frozen=True):

@@ -179,18 +179,14 @@ def _optional(field: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
     return field.encode_name, field.type | None | UnsetType, UNSET
 
 
-# Every option of SamplingParams, each of which may be absent or null: what a request overrides.
-SamplingOverrides: type[Struct] = msgspec.defstruct(
-    "SamplingOverrides",
-    [
-        _optional(field)
-        for field in msgspec.structs.fields(SamplingParams)
-        if field.name != "constraint"
-    ],
-    module=__name__,
-    kw_only=True,
-    frozen=True,
-)
+def overrides(name: str, *left_out: str) -> type[Struct]:
+    """Every option of SamplingParams but those, each of which may be absent or null."""
+    fields = msgspec.structs.fields(SamplingParams)
+    taken = [_optional(each) for each in fields if each.name not in ("constraint", *left_out)]
+    return msgspec.defstruct(name, taken, module=__name__, kw_only=True, frozen=True)
+
+
+SamplingOverrides = overrides("SamplingOverrides")  # what a request overrides
 
 
 def advised(defaults: SamplingParams, advice: Mapping[str, float]) -> SamplingParams:

@@ -38,7 +38,7 @@ OWNERS = {
     "rich": {"cli"},
     "jinja2": {"chat"},
     "tomli": {"settings"},
-    "diskcache": {"cache"},
+    "diskcache": {"cache", "server/responses_store.py"},
     "llguidance": {"llama", "grammar"},
 }
 

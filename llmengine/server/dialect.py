@@ -1,0 +1,62 @@
+"""How the requests of other APIs become those of a chat, and its refusals theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from msgspec import Struct
+
+from llmengine.errors import InvalidRequest
+from llmengine.sampling import SamplingOverrides
+from llmengine.server.bodies import ChatBody, Message
+
+# What means the same in every body that has it.
+_SHARED = {
+    *SamplingOverrides.__struct_fields__,
+    "cache_salt",
+    "chat_template_kwargs",
+    "grammar",
+    "model",
+    "seed",
+    "stop",
+    "stream",
+}
+
+
+def chat_body(body: Struct, **own: Any) -> ChatBody:
+    """The chat that `body` asks for: what both have in common, and `own`."""
+    shared = {name: getattr(body, name) for name in body.__struct_fields__ if name in _SHARED}
+    return ChatBody(**{**shared, **own})
+
+
+def instructed(instructions: str | None, messages: Sequence[Message]) -> list[Message]:
+    """The messages behind `instructions`; those of the system's at their head become one.
+
+    Many templates take one system message, and only as the first.
+    """
+    texts = [instructions] if instructions else []
+    rest = list(messages)
+    while rest and rest[0].role in ("system", "developer"):
+        texts.append(str(rest.pop(0).content))
+    return [Message("system", "\n\n".join(texts)), *rest] if texts else rest
+
+
+@contextmanager
+def worded(names: Mapping[str, str]) -> Iterator[None]:
+    """Refusals of a chat's parameters name those they came from.
+
+    `names` has regular expressions of a chat's names, and what each becomes.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        param = error.param or ""
+        for pattern, name in names.items():
+            if re.match(pattern, param):
+                given = re.sub(rf"^{pattern}", name, param)
+                message = error.message.replace(f"`{param}`", f"`{given}`")
+                raise type(error)(message, param=given, code=error.code) from error
+        raise

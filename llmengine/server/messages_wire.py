@@ -1,0 +1,118 @@
+"""The objects of /v1/messages: a message of blocks, and the events in which it streams."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+StopReason = Literal[
+    "end_turn", "max_tokens", "model_context_window_exceeded", "stop_sequence", "tool_use"
+]
+
+
+class TextBlock(Struct, tag_field="type", tag="text"):
+    text: str
+    citations: None = None
+
+
+class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str = ""  # nothing is checked when it comes back
+
+
+class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+Block = TextBlock | ThinkingBlock | ToolUseBlock
+
+
+class MessagesUsage(Struct):
+    """All that was read is `input_tokens` and `cache_read_input_tokens` together."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0  # what Anthropic bills for writing: nothing here
+
+
+class AnsweredMessage(Struct, kw_only=True, tag_field="type", tag="message"):
+    """https://docs.anthropic.com/en/api/messages"""
+
+    id: str
+    role: Literal["assistant"] = "assistant"
+    model: str
+    content: list[Block] = []
+    stop_reason: StopReason | None = None
+    stop_sequence: str | None = None
+    usage: MessagesUsage
+
+
+class InputTokens(Struct):
+    input_tokens: int
+
+
+class MessagesError(Struct):
+    type: str
+    message: str
+
+
+class MessagesErrorBody(Struct, tag_field="type", tag="error"):
+    error: MessagesError
+    request_id: str | UnsetType = UNSET
+
+
+class MessageStart(Struct, tag_field="type", tag="message_start"):
+    message: AnsweredMessage
+
+
+class BlockStart(Struct, tag_field="type", tag="content_block_start"):
+    index: int
+    content_block: Block
+
+
+class TextDelta(Struct, tag_field="type", tag="text_delta"):
+    text: str
+
+
+class ThinkingDelta(Struct, tag_field="type", tag="thinking_delta"):
+    thinking: str
+
+
+class SignatureDelta(Struct, tag_field="type", tag="signature_delta"):
+    signature: str = ""
+
+
+class InputJsonDelta(Struct, tag_field="type", tag="input_json_delta"):
+    partial_json: str
+
+
+class BlockDelta(Struct, tag_field="type", tag="content_block_delta"):
+    index: int
+    delta: TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta
+
+
+class BlockStop(Struct, tag_field="type", tag="content_block_stop"):
+    index: int
+
+
+class Stop(Struct):
+    stop_reason: StopReason | None
+    stop_sequence: str | None
+
+
+class MessageDelta(Struct, tag_field="type", tag="message_delta"):
+    delta: Stop
+    usage: MessagesUsage
+
+
+class MessageStop(Struct, tag_field="type", tag="message_stop"): ...
+
+
+class Ping(Struct, tag_field="type", tag="ping"): ...
+
+
+StreamEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping

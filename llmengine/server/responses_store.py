@@ -1,0 +1,99 @@
+"""Answers of /v1/responses on disk: to be read again, and to go on from."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+from msgspec import Struct
+
+from llmengine.config import ServerConfig
+from llmengine.errors import ConfigError
+from llmengine.server.responses_wire import Item, Response
+
+MEBIBYTE = 1024 * 1024
+BUSY_SECONDS = 10.0  # how long to wait for another process's transaction
+
+
+class Stored(Struct):
+    """An answer, and all that the model got for it, also from the answers before."""
+
+    response: Response
+    input: list[Item]
+
+    def item(self, id: str) -> Item | None:
+        found = (each for each in (*self.response.output, *self.input) if each.id == id)
+        return next(found, None)
+
+
+class ResponseStore:
+    """A folder that is opened when it is first needed; the oldest answers make room for new ones.
+
+    Each API key has answers of its own. All methods may be called from any thread; they raise
+    ConfigError where the folder cannot be used, and OSError, sqlite3.Error or diskcache.Timeout.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._limit = config.responses_max_size_mb * MEBIBYTE
+        self._open = functools.cache(lambda: _open(folder(config)))
+
+    def put(self, key: str, stored: Stored) -> None:
+        """Keep an answer for the holder of the API key `key`."""
+        ttl = self._config.responses_ttl_seconds or None
+        cache = self._open()
+        cache.set(_name(key, stored.response.id), msgspec.json.encode(stored), expire=ttl)
+        cache.expire()
+        while cache.volume() > self._limit and len(cache) > 1:
+            oldest, _ = cache.peekitem(last=False)
+            cache.delete(oldest)
+
+    def get(self, key: str, id: str) -> Stored | None:
+        found = self._open().get(_name(key, id))
+        return None if found is None else msgspec.json.decode(found, type=Stored)
+
+    def delete(self, key: str, id: str) -> bool:
+        """Whether it was there."""
+        return bool(self._open().delete(_name(key, id)))
+
+
+def folder(config: ServerConfig) -> Path:
+    if config.responses_path:
+        return Path(config.responses_path).expanduser()
+    return Path(platformdirs.user_cache_dir("llmengine")) / "responses"
+
+
+def _name(key: str, id: str) -> str:
+    tenant = key.encode("utf-8", "surrogateescape")
+    return f"{blake2b(tenant, digest_size=16).hexdigest() if key else ''}/{id}"
+
+
+def _open(directory: Path) -> Any:
+    """A folder that only its user can look into; one with other things in it is left alone."""
+    import diskcache
+
+    from llmengine.cache.raw_disk import RawDisk
+
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        names = os.listdir(directory)
+        if names and diskcache.core.DBNAME not in names:
+            raise FileExistsError("it holds other files; name an empty folder")
+        directory.chmod(0o700)
+        return diskcache.Cache(
+            str(directory),
+            timeout=BUSY_SECONDS,
+            disk=RawDisk,
+            eviction_policy="none",  # diskcache's would pass the limit
+            cull_limit=0,
+            statistics=0,
+            tag_index=0,
+        )
+    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+        raise ConfigError(f"server.responses_path: {directory}: {error}") from error
