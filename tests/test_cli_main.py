@@ -15,8 +15,8 @@ import typer
 from llmengine import __version__
 from llmengine.cli import main
 from llmengine.cli.options import takes_settings
-from llmengine.config import options
 from llmengine.errors import EngineOverloaded, ModelNotFound
+from llmengine.options import options
 from llmengine.settings import Settings
 
 HEAVY = ("llama_cpp", "sanic", "numpy", "prompt_toolkit", "rich", "jinja2", "psutil")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tomli
 
-from llmengine.config import Config, options
+from llmengine.config import Config
+from llmengine.options import options
 from llmengine.settings import load, render
 
 STALE = "run `make generated`"

@@ -16,6 +16,7 @@ LAYERS = [
     {"errors", "log", "hardware", "inventory", "plugins"},
     {"metrics", "sampling"},
     {"config", "core"},
+    {"options"},
     {"settings"},
     {"llama"},
     {"grammar"},

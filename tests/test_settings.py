@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmengine import log
-from llmengine.config import Config, options
+from llmengine.config import Config
 from llmengine.errors import ConfigError
+from llmengine.options import options
 from llmengine.settings import Settings, load, values
 
 

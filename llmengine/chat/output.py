@@ -52,17 +52,24 @@ class OutputParser:
         self._done = False
 
     def feed(self, text: str) -> Delta:
+        return joined(self.read(text))
+
+    def finish(self) -> Delta:
+        return joined(self.end())
+
+    def read(self, text: str) -> list[Delta]:
+        """What `text` adds, in the order in which it was written; each is of one kind."""
         self._tape.add(text)
         return self._advance()
 
-    def finish(self) -> Delta:
+    def end(self) -> list[Delta]:
         """What was held back, now that the answer has ended."""
         self._tape.ended = True
         last = self._advance()
-        rest = Delta("" if self.calls else self._content.take(), self._reasoning.take())
-        return joined([last, rest])
+        content = "" if self.calls else self._content.take()
+        return [*last, Delta(reasoning=self._reasoning.take()), Delta(content)]
 
-    def _advance(self) -> Delta:
+    def _advance(self) -> list[Delta]:
         found = []
         while not self._done:
             try:
@@ -73,7 +80,7 @@ class OutputParser:
             if event is None:
                 break
             found.append(self._trimmed(event))
-        return joined(found)
+        return found
 
     def _trimmed(self, event: Delta) -> Delta:
         if event.calls:

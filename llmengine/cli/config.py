@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from llmengine.cli.options import takes_settings
-from llmengine.config import Option, options
 from llmengine.errors import ConfigError
+from llmengine.options import Option, options
 from llmengine.settings import Settings, load, render, values
 
 app = typer.Typer(help="Show, check and write settings.")

@@ -12,7 +12,8 @@ import msgspec
 import typer
 
 from llmengine import log
-from llmengine.config import LoggingConfig, Option, options
+from llmengine.config import LoggingConfig
+from llmengine.options import Option, options
 from llmengine.settings import Settings, load, values
 
 SHORT = {"model.model_path": "-m"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from llmengine.config import Option, options
 from llmengine.errors import InvalidRequest
+from llmengine.options import Option, options
 from llmengine.sampling import SamplingParams
 from llmengine.settings import values
 from llmengine.settings.merge import nearest

@@ -24,9 +24,11 @@ from llmengine.server import (
     errors,
     fine_tuning,
     health,
+    messages,
     models,
     openapi,
     rerank,
+    responses,
     tokens,
 )
 from llmengine.server.record import record_of
@@ -43,9 +45,11 @@ FAMILIES = (
     embeddings,
     fine_tuning,
     health,
+    messages,
     models,
     openapi,
     rerank,
+    responses,
     tokens,
 )
 

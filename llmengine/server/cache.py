@@ -15,7 +15,7 @@ from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
 from llmengine.server import wire
 from llmengine.server.bodies import WarmBody, decode
-from llmengine.server.chat import for_template
+from llmengine.server.preparation import for_template
 from llmengine.server.state import State, state_of
 from llmengine.server.warming import warm
 

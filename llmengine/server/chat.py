@@ -2,136 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import msgspec
-from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
-from llmengine.chat import prompt
-from llmengine.chat.prompt import Prompt
-from llmengine.errors import InvalidRequest
-from llmengine.sampling import Constraint, SamplingParams
-from llmengine.server import constraint, parameters
-from llmengine.server.bodies import ChatBody, Message, decode
+from llmengine.server import parameters
+from llmengine.server.bodies import ChatBody, decode
 from llmengine.server.chat_format import ChatFormat
-from llmengine.server.generation import answer, head
+from llmengine.server.generation import answer_chat, head
+from llmengine.server.preparation import Prepared, prepared
 from llmengine.server.record import record_of
 from llmengine.server.state import State, state_of
-from llmengine.server.tools import ToolPlan, plan_of
 
 blueprint = Blueprint("chat")
-
-# Variables of a template that follow from other parameters.
-_RESERVED = frozenset(
-    {"add_generation_prompt", "bos_token", "eos_token", "host", "messages", "template", "tools"}
-)
-
-
-class _Prepared(Struct, frozen=True):
-    body: ChatBody
-    prompt: Prompt
-    params: SamplingParams
-    plan: ToolPlan
-    unknown: list[str]
 
 
 @blueprint.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> HTTPResponse | None:
     state = state_of(request)
-    prepared = await state.in_worker(_prepare, state, request.body)
-    record_of(request).unknown = prepared.unknown
-    body = prepared.body
-    first = head(state, "chatcmpl")
-    plan, prompt = prepared.plan, prepared.prompt
-    parsers = [
-        state.template.parser(prompt.text, plan.tools, most=plan.most) for _ in range(body.choices)
-    ]
+    chat, record_of(request).unknown = await state.in_worker(_prepare, state, request.body)
+    body, first = chat.body, head(state, "chatcmpl-")
+    parsers = [chat.parser(state) for _ in range(body.choices)]
     format = ChatFormat(first, parsers, logprobs=bool(body.logprobs), usage=body.include_usage)
-    special = state.marks.in_thinking or (bool(plan.given) and state.marks.in_calls)
-    return await answer(
-        request, body, first, [prompt.tokens], prepared.params, format,
-        special=special, boundaries=prompt.boundaries,
-    )  # fmt: skip
+    return await answer_chat(request, chat, first, format)
 
 
-def _prepare(state: State, content: bytes) -> _Prepared:
+def _prepare(state: State, content: bytes) -> tuple[Prepared, list[str]]:
     body, fields = decode(content, ChatBody)
     strict = state.config.server.strict_parameters
     unknown = parameters.unknown(body, fields, strict=strict)
-    state.check_model(body.model)
-    plan = plan_of(body)
-    found = conversation(state, body, plan)
-    params = parameters.sampling(
-        body,
-        state.sampling,
-        state.info,
-        logprobs=_logprobs(body),
-        max_tokens=body.max_completion_tokens or body.max_tokens or state.sampling.max_tokens,
-        constraint=_constraint(state, body, plan, found.text),
-    )
-    state.check_tokens(found.tokens, "messages")
-    return _Prepared(body, found, params, plan, unknown)
-
-
-def conversation(state: State, body: ChatBody, plan: ToolPlan) -> Prompt:
-    """The prompt that the messages of `body` make, with the tools of `plan`."""
-    messages = for_template(body.messages)
-    return prompt.of_messages(
-        state.host, state.template, messages, tools=plan.given, **_variables(state, body)
-    )
-
-
-def for_template(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
-    """The messages as a template takes them."""
-    return [_message(at, each) for at, each in enumerate(messages)]
-
-
-def _message(at: int, message: Message) -> Mapping[str, Any]:
-    where = f"messages[{at}]"
-    if message.content is None and message.role != "assistant":
-        raise InvalidRequest(f"`{where}.content` is missing", param=f"{where}.content")
-    for index, part in enumerate(message.content if isinstance(message.content, list) else ()):
-        if part.type != "text" or part.text is None:
-            param = f"{where}.content[{index}].type"
-            raise InvalidRequest(
-                f"`{param}`: {part.type[:50]!r} is not offered, this server takes text",
-                param=param,
-                code="unsupported_content",
-            )
-    found = msgspec.to_builtins(message)
-    assert isinstance(found, dict)
-    return found
-
-
-def _variables(state: State, body: ChatBody) -> dict[str, Any]:
-    variables = dict(body.chat_template_kwargs or {})
-    reserved = sorted(_RESERVED & variables.keys())
-    if reserved:
-        raise InvalidRequest(
-            f"`chat_template_kwargs`: {reserved[0]!r} follows from other parameters",
-            param="chat_template_kwargs",
-        )
-    effort = body.reasoning_effort
-    if effort is None:
-        return variables
-    return {**state.template.thinking(enable=effort != "none", effort=effort), **variables}
-
-
-def _logprobs(body: ChatBody) -> int | None:
-    if body.top_logprobs is not None and not body.logprobs:
-        raise InvalidRequest("`top_logprobs` needs `logprobs`: true", param="top_logprobs")
-    return (body.top_logprobs or 0) if body.logprobs else None
-
-
-def _constraint(state: State, body: ChatBody, plan: ToolPlan, prompt: str) -> Constraint | None:
-    """What the answer must follow: a forced call, or what the body says of its form."""
-    form = constraint.of(body, state.template.tags_before(prompt))
-    call = plan.constraint(state, prompt)
-    if call and form:
-        raise InvalidRequest(
-            f"`{form.param}` and a `tool_choice` that forces a call exclude each other",
-            param=form.param,
-        )
-    return call or form
+    return prepared(state, body), unknown

@@ -8,14 +8,19 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from llmengine import core
 from llmengine.chat.delta import Delta, joined
 from llmengine.chat.output import OutputParser
 from llmengine.core import Output
 from llmengine.server import logprobs, wire
-from llmengine.server.format import Head, finish_reason
+from llmengine.server.format import Head, usage
+from llmengine.server.framing import PLAIN
+from llmengine.server.reader import Reader
 
 
 class ChatFormat:
+    framing = PLAIN
+
     def __init__(
         self, head: Head, parsers: Sequence[OutputParser], *, logprobs: bool, usage: bool
     ) -> None:
@@ -28,34 +33,44 @@ class ChatFormat:
             "object": "chat.completion.chunk",
             **announced,
         }
-        self._parsers = parsers
+        self._readers = [Reader(each) for each in parsers]
         self._logprobs = logprobs
-        self._reasoning_tokens = 0
+        self._usage = usage
 
     def opening(self) -> Iterable[wire.ChatChunk]:
-        for index in range(len(self._parsers)):
+        for index in range(len(self._readers)):
             yield self._chunk(index, wire.Delta(role="assistant", content=""))
 
     def chunks(self, index: int, output: Output) -> Iterable[wire.ChatChunk]:
-        deltas = list(_wire_deltas(self._delta(index, output)))
+        reader = self._readers[index]
+        deltas = list(_wire_deltas(joined(reader.deltas(output))))
         found = logprobs.of_chat(output.logprobs) if self._logprobs and output.logprobs else None
         if found and not deltas:
             deltas.append(wire.Delta())
         for delta in deltas:
             yield self._chunk(index, delta, found)
             found = None
-        if reason := self._reason(index, output):
+        if reason := reader.reason(output):
             yield self._chunk(index, wire.Delta(), reason=reason)
 
-    def closing(self, usage: wire.Usage) -> wire.ChatChunk:
-        return wire.ChatChunk(**{**self._chunk_head, "usage": self._detailed(usage)}, choices=[])
+    async def closing(self, of: core.Usage) -> Iterable[wire.ChatChunk]:
+        if self._usage:
+            last = {**self._chunk_head, "usage": self._detailed(of)}
+            return [wire.ChatChunk(**last, choices=[])]
+        return []
 
-    def whole(self, outputs: Sequence[Sequence[Output]], usage: wire.Usage) -> wire.ChatCompletion:
+    def failed(self, error: wire.Error, status: int) -> Iterable[wire.ErrorBody]:
+        return [wire.ErrorBody(error)]
+
+    async def whole(
+        self, outputs: Sequence[Sequence[Output]], of: core.Usage
+    ) -> wire.ChatCompletion:
         choices = [self._choice(index, each) for index, each in enumerate(outputs)]
-        return wire.ChatCompletion(**self._head, choices=choices, usage=self._detailed(usage))
+        return wire.ChatCompletion(**self._head, choices=choices, usage=self._detailed(of))
 
     def _choice(self, index: int, outputs: Sequence[Output]) -> wire.ChatChoice:
-        delta = joined([self._delta(index, each) for each in outputs])
+        reader = self._readers[index]
+        delta = joined(delta for each in outputs for delta in reader.deltas(each))
         calls = [
             wire.ToolCall(each.id, wire.CalledFunction(each.name, each.arguments))
             for each in delta.calls
@@ -67,24 +82,12 @@ class ChatFormat:
         )
         tokens = [token for each in outputs for token in each.logprobs]
         found = logprobs.of_chat(tokens) if self._logprobs else None
-        reason = self._reason(index, outputs[-1]) or "stop"
+        reason = reader.reason(outputs[-1]) or "stop"
         return wire.ChatChoice(index, message, found, reason)
 
-    def _delta(self, index: int, output: Output) -> Delta:
-        parser = self._parsers[index]
-        before = parser.thinking
-        delta = parser.feed(output.text)
-        if before or parser.thinking or delta.reasoning:
-            self._reasoning_tokens += output.tokens
-        return delta if output.finish_reason is None else joined([delta, parser.finish()])
-
-    def _reason(self, index: int, output: Output) -> wire.FinishReason | None:
-        reason = finish_reason(output)
-        return "tool_calls" if reason == "stop" and self._parsers[index].calls else reason
-
-    def _detailed(self, usage: wire.Usage) -> wire.Usage:
-        details = wire.CompletionTokensDetails(self._reasoning_tokens)
-        return replace(usage, completion_tokens_details=details)
+    def _detailed(self, of: core.Usage) -> wire.Usage:
+        thought = sum(each.reasoning_tokens for each in self._readers)
+        return replace(usage(of), completion_tokens_details=wire.CompletionTokensDetails(thought))
 
     def _chunk(
         self,

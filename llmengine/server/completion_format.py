@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from llmengine import core
 from llmengine.core import Output
 from llmengine.server import wire
-from llmengine.server.format import Head, finish_reason, merged
+from llmengine.server.format import Head, finish_reason, merged, usage
+from llmengine.server.framing import PLAIN
 from llmengine.server.logprobs import CompletionLogprobs
 
 
 class CompletionFormat:
+    framing = PLAIN
+
     def __init__(
         self, head: Head, echoes: Sequence[str], *, logprobs: int | None, usage: bool
     ) -> None:
         """`echoes`: what stands before the text of each choice."""
         self._head: dict[str, Any] = {**head.fields, "object": "text_completion"}
         self._chunk_head = {**self._head, "usage": None} if usage else self._head
+        self._usage = usage
         self._echoes = echoes
         self._tops = logprobs
         self._logprobs = [CompletionLogprobs() for _ in echoes]
@@ -33,15 +38,20 @@ class CompletionFormat:
             choice = self._choice(index, output)
             yield wire.Completion(**self._chunk_head, choices=[choice])
 
-    def closing(self, usage: wire.Usage) -> wire.Completion:
-        return wire.Completion(**{**self._chunk_head, "usage": usage}, choices=[])
+    async def closing(self, of: core.Usage) -> Iterable[wire.Completion]:
+        if self._usage:
+            return [wire.Completion(**{**self._chunk_head, "usage": usage(of)}, choices=[])]
+        return []
 
-    def whole(self, outputs: Sequence[Sequence[Output]], usage: wire.Usage) -> wire.Completion:
+    def failed(self, error: wire.Error, status: int) -> Iterable[wire.ErrorBody]:
+        return [wire.ErrorBody(error)]
+
+    async def whole(self, outputs: Sequence[Sequence[Output]], of: core.Usage) -> wire.Completion:
         choices = [
             self._choice(index, merged(each), self._echoes[index])
             for index, each in enumerate(outputs)
         ]
-        return wire.Completion(**self._head, choices=choices, usage=usage)
+        return wire.Completion(**self._head, choices=choices, usage=usage(of))
 
     def _choice(self, index: int, output: Output, echo: str = "") -> wire.CompletionChoice:
         found = None

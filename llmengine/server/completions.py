@@ -32,7 +32,7 @@ async def completions(request: Request) -> HTTPResponse | None:
     prepared = await state.in_worker(_prepare, state, request.body)
     record_of(request).unknown = prepared.unknown
     body = prepared.body
-    first = head(state, "cmpl")
+    first = head(state, "cmpl-")
     echoes = [
         each.text if body.echo else "" for each in prepared.prompts for _ in range(body.choices)
     ]

@@ -60,6 +60,12 @@ class Dispatcher:
         if self._jobs.pop(request_id, None) is not None:
             self._host.cancel(request_id)
 
+    def stop(self, request_id: str) -> None:
+        """End a request early; unlike `cancel`, its last output still comes."""
+        if request_id in self._jobs:
+            self._jobs[request_id].stopped = True
+            self._host.cancel(request_id)
+
     def _spread(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
             job = self._jobs.get(output.request_id)
@@ -77,6 +83,7 @@ class Job:
         self._dispatcher = dispatcher
         self._index = {request_id: index for index, request_id in enumerate(ids)}
         self._unfinished = len(ids)
+        self.stopped = False  # whether a client ended it
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
 
     def receive(self, output: Output) -> None:
@@ -99,7 +106,7 @@ class Job:
                 continue
             if output.finish_reason is not None:
                 self._unfinished -= 1
-            if (error := _failure(output)) is not None:
+            if (error := self._failure(output)) is not None:
                 raise error
             yield self._index[output.request_id], output
 
@@ -113,12 +120,11 @@ class Job:
         finally:
             ping.cancel()
 
-
-def _failure(output: Output) -> EngineError | None:
-    if output.finish_reason == "cancelled":
-        return ModelUnavailable("the server is shutting down")
-    if output.finish_reason == "error":
-        unexplained = Internal("the engine gave no reason").info
-        info: ErrorInfo = output.error or unexplained
-        return EngineError.from_info(info)
-    return None
+    def _failure(self, output: Output) -> EngineError | None:
+        if output.finish_reason == "cancelled" and not self.stopped:
+            return ModelUnavailable("the server is shutting down")
+        if output.finish_reason == "error":
+            unexplained = Internal("the engine gave no reason").info
+            info: ErrorInfo = output.error or unexplained
+            return EngineError.from_info(info)
+        return None

@@ -11,6 +11,7 @@ from sanic.response import empty
 from llmengine import errors
 from llmengine.errors import EngineError
 from llmengine.server import wire
+from llmengine.server.messages_wire import MessagesErrorBody, messages_error
 from llmengine.server.record import CLIENT_CLOSED, record_of
 
 _logger = logging.getLogger("llmengine.server")
@@ -26,8 +27,14 @@ def respond(request: Request, exception: Exception) -> HTTPResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(exception, sanic_errors.SanicException) and "Allow" in exception.headers:
         headers["Allow"] = exception.headers["Allow"]
-    body = wire.encode(shape(request, exception, error))
+    body = wire.encode(_body(request, shape(request, exception, error), status))
     return HTTPResponse(body, status, headers, "application/json")
+
+
+def _body(request: Request, error: wire.Error, status: int) -> wire.ErrorBody | MessagesErrorBody:
+    if request.path.startswith("/v1/messages"):  # Anthropic's clients expect its own shape
+        return messages_error(error, status, record_of(request).id)
+    return wire.ErrorBody(error)
 
 
 def gone(_: Request, __: BaseException) -> HTTPResponse:
@@ -35,13 +42,8 @@ def gone(_: Request, __: BaseException) -> HTTPResponse:
     return empty(CLIENT_CLOSED)
 
 
-def event(request: Request, exception: Exception) -> bytes:
-    """The event that ends a stream whose status has been sent already."""
-    error, _ = known(request, exception)
-    return b"data: " + wire.encode(shape(request, exception, error)) + b"\n\n"
-
-
-def shape(request: Request, exception: Exception, error: EngineError) -> wire.ErrorBody:
+def shape(request: Request, exception: Exception, error: EngineError) -> wire.Error:
+    """What a client is told of `error`, which `exception` is known as."""
     message = error.message
     if isinstance(error, errors.Internal):
         request_id = record_of(request).id
@@ -49,7 +51,7 @@ def shape(request: Request, exception: Exception, error: EngineError) -> wire.Er
             "request %s failed: %s", request_id, error.message or "unexpected", exc_info=exception
         )
         message = f"internal error; the server's log has the reason under {request_id}"
-    return wire.ErrorBody(wire.Error(message, error.type, error.param, error.code))
+    return wire.Error(message, error.type, error.param, error.code)
 
 
 def known(request: Request, exception: Exception) -> tuple[EngineError, int]:

@@ -10,9 +10,13 @@ from msgspec import Struct
 from llmengine import core
 from llmengine.core import Output
 from llmengine.server import wire
+from llmengine.server.framing import Framing
 
 
 class Format(Protocol):
+    @property
+    def framing(self) -> Framing: ...
+
     def opening(self) -> Iterable[Struct]:
         """The chunks that come before any output."""
         ...
@@ -21,11 +25,15 @@ class Format(Protocol):
         """The chunks for one output of choice `index`."""
         ...
 
-    def closing(self, usage: wire.Usage) -> Struct:
-        """The chunk that tells the usage."""
+    async def closing(self, of: core.Usage) -> Iterable[Struct]:
+        """The chunks that come after all outputs."""
         ...
 
-    def whole(self, outputs: Sequence[Sequence[Output]], usage: wire.Usage) -> Struct:
+    def failed(self, error: wire.Error, status: int) -> Iterable[Struct]:
+        """The chunks with which a stream ends that cannot go on; `status` would be HTTP's."""
+        ...
+
+    async def whole(self, outputs: Sequence[Sequence[Output]], of: core.Usage) -> Struct:
         """The answer in one, from all outputs of each choice."""
         ...
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from msgspec import Struct
 from sanic import HTTPResponse, Request
 
 from llmengine import core
@@ -16,8 +15,9 @@ from llmengine.sampling import SamplingParams
 from llmengine.server import errors, wire
 from llmengine.server.bodies import Body
 from llmengine.server.dispatch import Job
-from llmengine.server.format import Format, Head, total, usage
+from llmengine.server.format import Format, Head, total
 from llmengine.server.parameters import of_choice
+from llmengine.server.preparation import Prepared
 from llmengine.server.record import CLIENT_CLOSED, Record, record_of
 from llmengine.server.state import State, state_of
 
@@ -28,7 +28,7 @@ STREAM_HEADERS = {
 
 
 def head(state: State, prefix: str) -> Head:
-    answer = f"{prefix}-{secrets.token_hex(12)}"
+    answer = f"{prefix}{secrets.token_hex(12)}"
     return Head(answer, int(time.time()), state.model, state.fingerprint)
 
 
@@ -67,16 +67,27 @@ async def answer(
     generation = _Generation(state, record_of(request), job, len(requests), body.choices)
     try:
         if body.stream:
-            await _stream(request, generation, format, body.include_usage)
+            await _stream(request, generation, format)
             return None
         outputs = await generation.whole()
-        found = format.whole(outputs, usage(generation.usage))
+        found = await format.whole(outputs, generation.usage)
         return HTTPResponse(wire.encode(found), content_type="application/json")
     except asyncio.CancelledError:
         generation.finish(CLIENT_CLOSED)
         raise
     finally:
         job.close()
+
+
+async def answer_chat(
+    request: Request, chat: Prepared, head: Head, format: Format
+) -> HTTPResponse | None:
+    """As `answer`, to a prepared chat."""
+    prompt = chat.prompt
+    return await answer(
+        request, chat.body, head, [prompt.tokens], chat.params, format,
+        special=chat.special, boundaries=prompt.boundaries,
+    )  # fmt: skip
 
 
 class _Generation:
@@ -114,34 +125,29 @@ class _Generation:
         self._record.finish(status, self._state.metrics, log=log)
 
 
-async def _stream(
-    request: Request, generation: _Generation, format: Format, include_usage: bool
-) -> None:
+async def _stream(request: Request, generation: _Generation, format: Format) -> None:
     """Send the events. Once the status is sent, an error is one of them, and the last."""
     record_of(request).streamed = True
     response = await request.respond(
         headers=STREAM_HEADERS, content_type="text/event-stream; charset=utf-8"
     )
     assert response is not None
-    status = 200
+    status, framing = 200, format.framing
     try:
-        await response.send(_events(format.opening()))
+        await response.send(framing.events(format.opening()))
         async for item in generation.job:
             if item is None:
-                await response.send(b": waiting\n\n")
+                await response.send(framing.waiting)
                 continue
             index, output = item
             generation.saw(index, output)
-            if events := _events(format.chunks(index, output)):
+            if events := framing.events(format.chunks(index, output)):
                 await response.send(events)
-        end = [format.closing(usage(generation.usage))] if include_usage else []
-        await response.send(_events(end) + b"data: [DONE]\n\n")
+        end = await format.closing(generation.usage)
+        await response.send(framing.events(end) + framing.end)
     except Exception as error:
-        _, status = errors.known(request, error)
-        await response.send(errors.event(request, error))
+        found, status = errors.known(request, error)
+        told = errors.shape(request, error, found)
+        await response.send(framing.events(format.failed(told, status)))
     generation.finish(status)
     await response.eof()
-
-
-def _events(chunks: Iterable[Struct]) -> bytes:
-    return b"".join(b"data: %b\n\n" % wire.encode(chunk) for chunk in chunks)

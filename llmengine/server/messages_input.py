@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from llmengine.errors import InvalidRequest
 from llmengine.server.bodies import CalledFunction, Message, ToolCall
@@ -78,7 +78,11 @@ def _call(where: str, block: Block) -> ToolCall:
 
 def _text(block: Block, where: str) -> str:
     if block.type != "text":
-        _refuse(f"{where}.type", f"{block.type[:50]!r} is not offered, this server takes text")
+        raise InvalidRequest(
+            f"`{where}.type`: {block.type[:50]!r} is not offered, this server takes text",
+            param=f"{where}.type",
+            code="unsupported_content",
+        )
     return _needed(block.text, f"{where}.text")
 
 
@@ -86,7 +90,3 @@ def _needed(value: T | None, param: str) -> T:
     if value is None:
         raise InvalidRequest(f"`{param}` is missing", param=param)
     return value
-
-
-def _refuse(param: str, reason: str) -> NoReturn:
-    raise InvalidRequest(f"`{param}`: {reason}", param=param, code="unsupported_content")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
+
+from llmengine.server import wire
 
 StopReason = Literal[
     "end_turn", "max_tokens", "model_context_window_exceeded", "stop_sequence", "tool_use"
@@ -62,7 +64,23 @@ class MessagesError(Struct):
 
 class MessagesErrorBody(Struct, tag_field="type", tag="error"):
     error: MessagesError
-    request_id: str | UnsetType = UNSET
+    request_id: str
+
+
+_ERRORS = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def messages_error(error: wire.Error, status: int, request: str) -> MessagesErrorBody:
+    """`error`, which has that HTTP status, as Anthropic words it."""
+    kind = _ERRORS.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return MessagesErrorBody(MessagesError(kind, error.message), request)
 
 
 class MessageStart(Struct, tag_field="type", tag="message_start"):

@@ -13,7 +13,18 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine import __version__
 from llmengine.inventory import CacheStats, EntryDetail, Warmed
-from llmengine.server import bodies, docs_page, embeddings, rerank, tokens, wire
+from llmengine.server import (
+    bodies,
+    docs_page,
+    embeddings,
+    messages_body,
+    messages_wire,
+    rerank,
+    responses_body,
+    responses_wire,
+    tokens,
+    wire,
+)
 
 blueprint = Blueprint("openapi")
 
@@ -27,7 +38,9 @@ class Operation(Struct, frozen=True):
     summary: str
     body: type[Struct] | None = None
     answer: type[Struct] | None = None
-    events: type[Struct] | None = None
+    events: Any = None
+    error: type[Struct] = wire.ErrorBody
+    query: tuple[str, ...] = ()
     status: int = 200
 
     @property
@@ -35,8 +48,8 @@ class Operation(Struct, frozen=True):
         return "_".join([self.method, *re.findall(r"[a-z0-9]+", self.path)])
 
     @property
-    def types(self) -> list[type[Struct]]:
-        return [each for each in (self.body, self.answer, self.events) if each]
+    def types(self) -> list[Any]:
+        return [each for each in (self.body, self.answer, self.events, self.error) if each]
 
 
 OPERATIONS = (
@@ -47,6 +60,36 @@ OPERATIONS = (
     Operation(
         "post", "/v1/completions", "completions", "Continue texts.",
         bodies.CompletionBody, wire.Completion, wire.Completion,
+    ),
+    Operation(
+        "post", "/v1/responses", "responses", "Answer items, or go on from an earlier answer.",
+        responses_body.ResponsesBody, responses_wire.Response, responses_wire.StreamEvent,
+    ),
+    Operation(
+        "get", "/v1/responses/{id}", "responses", "A stored answer.",
+        answer=responses_wire.Response,
+    ),
+    Operation(
+        "delete", "/v1/responses/{id}", "responses", "Forget one.",
+        answer=responses_wire.ResponseDeleted,
+    ),
+    Operation(
+        "get", "/v1/responses/{id}/input_items", "responses", "What the model got for it.",
+        answer=responses_wire.ItemList, query=("limit", "order", "after"),
+    ),
+    Operation(
+        "post", "/v1/responses/{id}/cancel", "responses", "End one that is being made.",
+        answer=responses_wire.Response,
+    ),
+    Operation(
+        "post", "/v1/messages", "messages", "Answer a conversation, as Anthropic's API does.",
+        messages_body.MessagesBody, messages_wire.AnsweredMessage, messages_wire.StreamEvent,
+        error=messages_wire.MessagesErrorBody,
+    ),
+    Operation(
+        "post", "/v1/messages/count_tokens", "messages", "The tokens of a conversation.",
+        messages_body.CountBody, messages_wire.InputTokens,
+        error=messages_wire.MessagesErrorBody,
     ),
     Operation(
         "post", "/v1/embeddings", "embeddings", "Vectors of texts.",
@@ -110,9 +153,7 @@ def _encoded() -> bytes:
 @functools.cache
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0)."""
-    types: list[type[Struct]] = list(
-        dict.fromkeys([wire.ErrorBody, *(kind for each in OPERATIONS for kind in each.types)])
-    )
+    types = list(dict.fromkeys(kind for each in OPERATIONS for kind in each.types))
     found, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
@@ -136,31 +177,32 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, schemas: dict[type[Struct], Any]) -> dict[str, Any]:
+def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
         "responses": {
             str(operation.status): _answer(operation, schemas),
-            "4XX": _json("A refusal that names the parameter.", schemas[wire.ErrorBody]),
-            "5XX": _json("What the server could not do.", schemas[wire.ErrorBody]),
+            "4XX": _json("A refusal that names the parameter.", schemas[operation.error]),
+            "5XX": _json("What the server could not do.", schemas[operation.error]),
         },
     }
-    if names := re.findall(r"\{(\w+)\}", operation.path):
-        found["parameters"] = _parameters(names)
+    names = re.findall(r"\{(\w+)\}", operation.path)
+    if names or operation.query:
+        found["parameters"] = [*_parameters(names, "path"), *_parameters(operation.query, "query")]
     if operation.body:
         content = {"application/json": {"schema": schemas[operation.body]}}
         found["requestBody"] = {"required": True, "content": content}
     return found
 
 
-def _answer(operation: Operation, schemas: dict[type[Struct], Any]) -> dict[str, Any]:
+def _answer(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if not operation.answer:
         return {"description": operation.summary}
     found = _json("The answer.", schemas[operation.answer])
     if operation.events:
-        described = "Server-sent events, if `stream` is true; the last one is [DONE]."
+        described = "Server-sent events, if `stream` is true."
         schema = {"type": "string", "description": described, "x-event": schemas[operation.events]}
         found["content"]["text/event-stream"] = {"schema": schema}
     return found
@@ -170,8 +212,8 @@ def _json(description: str, schema: Any) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _parameters(names: Sequence[str]) -> list[dict[str, Any]]:
+def _parameters(names: Sequence[str], place: str) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}}
         for name in names
     ]

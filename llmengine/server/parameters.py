@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import msgspec
@@ -38,18 +38,25 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def unknown(body: Struct, fields: Mapping[str, Any], *, strict: bool) -> list[str]:
+def unknown(
+    body: Struct,
+    fields: Mapping[str, Any],
+    *,
+    strict: bool,
+    refused: Mapping[str, tuple[Any, ...]] = REFUSED,
+    harmless: Set[str] = HARMLESS,
+) -> list[str]:
     """The names in `fields` that mean nothing here.
 
     Raises InvalidRequest for a known parameter that cannot be honoured and, if `strict`, for an
     unknown one.
     """
-    for name, harmless in REFUSED.items():
-        if fields.get(name) is not None and fields[name] not in harmless:
+    for name, idle in refused.items():
+        if fields.get(name) is not None and fields[name] not in idle:
             raise InvalidRequest(
                 f"`{name}` is not offered by this server", param=name, code="unsupported_parameter"
             )
-    known = {*body.__struct_fields__, *HARMLESS, *REFUSED}
+    known = {*body.__struct_fields__, *harmless, *refused}
     found = [name for name in fields if name not in known]
     if found and strict:
         raise InvalidRequest(

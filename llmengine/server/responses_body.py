@@ -19,6 +19,9 @@ else:
     _Samplers = overrides("ResponsesSamplers", "logprobs", "max_tokens")
 
 
+Role = Literal["user", "assistant", "system", "developer"]
+
+
 class InputPart(Struct):
     type: str
     text: str | None = None
@@ -30,7 +33,7 @@ class InputItem(Struct):
 
     type: str | None = None
     id: Id | None = None
-    role: Literal["user", "assistant", "system", "developer"] | None = None
+    role: Role | None = None
     content: str | list[InputPart] | None = None
     call_id: Id | None = None
     name: str | None = None
@@ -39,7 +42,7 @@ class InputItem(Struct):
     summary: list[InputPart] | None = None
 
 
-class TextFormat(Struct):
+class TextFormat(Struct, omit_defaults=True):
     type: str
     name: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     schema: Schema | None = None
@@ -57,7 +60,7 @@ class Reasoning(Struct):
     summary: str | None = None
 
 
-class FunctionTool(Struct):
+class FunctionTool(Struct, omit_defaults=True):
     type: str
     name: Annotated[str, Meta(max_length=256)] = ""
     description: str | None = None

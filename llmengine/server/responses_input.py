@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from llmengine.errors import InvalidRequest
 from llmengine.server.bodies import CalledFunction, Message, ToolCall
-from llmengine.server.responses_body import InputItem, InputPart
+from llmengine.server.responses_body import InputItem, InputPart, Role
 from llmengine.server.responses_wire import (
     CallItem,
     InputText,
@@ -73,28 +73,26 @@ class Items:
             return self._result(at, item)
         if kind == "item_reference":
             return self._reference(_needed(item.id, f"{where}.id"), where)
-        _refuse(f"{where}.type", f"{kind[:50]!r} is not offered by this server")
+        raise _refused(f"{where}.type", f"{kind[:50]!r} is not offered by this server")
 
     def _message(self, at: int, item: InputItem) -> MessageItem:
         where = f"input[{at}]"
-        role = _needed(item.role, f"{where}.role")
-        texts = _texts(_needed(item.content, f"{where}.content"), f"{where}.content")
-        if role == "assistant":
-            content: list[InputText | OutputText] = [OutputText(text=each) for each in texts]
-        else:
-            content = [InputText(each) for each in texts]
+        role: Role = _needed(item.role, f"{where}.role")
+        texts = _texts(item.content, f"{where}.content")
+        content: list[InputText | OutputText] = [
+            OutputText(text=each) if role == "assistant" else InputText(each) for each in texts
+        ]
         id = item.id or item_id(MessageItem, self._response, f"i{at}")
         return MessageItem(id=id, role=role, content=content)
 
     def _result(self, at: int, item: InputItem) -> ResultItem:
         where = f"input[{at}]"
-        output = _needed(item.output, f"{where}.output")
-        if not isinstance(output, str):
-            output = [InputText(each) for each in _texts(output, f"{where}.output")]
+        given = item.output
+        texts = [InputText(each) for each in _texts(given, f"{where}.output")]
         return ResultItem(
             id=item.id or item_id(ResultItem, self._response, f"i{at}"),
             call_id=_needed(item.call_id, f"{where}.call_id"),
-            output=output,
+            output=given if isinstance(given, str) else texts,
         )
 
     def _reference(self, id: str, where: str) -> Item:
@@ -106,14 +104,16 @@ class Items:
         return found
 
 
-def _texts(content: str | Iterable[InputPart], where: str) -> Iterator[str]:
+def _texts(content: str | Iterable[InputPart] | None, where: str) -> Iterator[str]:
+    if content is None:
+        raise _missing(where)
     if isinstance(content, str):
         yield content
         return
     for at, part in enumerate(content):
         text = part.text if part.text is not None else part.refusal
         if part.type not in ("input_text", "output_text", "reasoning_text", "text", "refusal"):
-            _refuse(
+            raise _refused(
                 f"{where}[{at}].type",
                 f"{part.type[:50]!r} is not offered, this server takes text",
                 "unsupported_content",
@@ -123,12 +123,16 @@ def _texts(content: str | Iterable[InputPart], where: str) -> Iterator[str]:
 
 def _needed(value: T | None, param: str) -> T:
     if value is None:
-        raise InvalidRequest(f"`{param}` is missing", param=param)
+        raise _missing(param)
     return value
 
 
-def _refuse(param: str, reason: str, code: str = "unsupported_parameter") -> NoReturn:
-    raise InvalidRequest(f"`{param}`: {reason}", param=param, code=code)
+def _missing(param: str) -> InvalidRequest:
+    return InvalidRequest(f"`{param}` is missing", param=param)
+
+
+def _refused(param: str, reason: str, code: str = "unsupported_parameter") -> InvalidRequest:
+    return InvalidRequest(f"`{param}`: {reason}", param=param, code=code)
 
 
 def messages(items: Iterable[Item]) -> list[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sqlite3
 from hashlib import blake2b
@@ -20,6 +21,8 @@ from llmengine.server.responses_wire import Item, Response
 MEBIBYTE = 1024 * 1024
 BUSY_SECONDS = 10.0  # how long to wait for another process's transaction
 
+_logger = logging.getLogger("llmengine.server")
+
 
 class Stored(Struct):
     """An answer, and all that the model got for it, also from the answers before."""
@@ -35,8 +38,8 @@ class Stored(Struct):
 class ResponseStore:
     """A folder that is opened when it is first needed; the oldest answers make room for new ones.
 
-    Each API key has answers of its own. All methods may be called from any thread; they raise
-    ConfigError where the folder cannot be used, and OSError, sqlite3.Error or diskcache.Timeout.
+    Each API key has answers of its own. All methods may be called from any thread; `get` and
+    `delete` raise ConfigError where the folder cannot be used, OSError and sqlite3.Error.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -44,23 +47,33 @@ class ResponseStore:
         self._limit = config.responses_max_size_mb * MEBIBYTE
         self._open = functools.cache(lambda: _open(folder(config)))
 
-    def put(self, key: str, stored: Stored) -> None:
-        """Keep an answer for the holder of the API key `key`."""
+    def keep(self, key: str, stored: Stored) -> bool:
+        """Keep an answer for the holder of the API key `key`; False if the disk failed, which is
+        logged: the answer itself is none the worse."""
+        try:
+            self._put(key, stored)
+        except (ConfigError, OSError, sqlite3.Error) as error:
+            _logger.warning("a response is not stored: %s", error)
+            return False
+        return True
+
+    def _put(self, key: str, stored: Stored) -> None:
         ttl = self._config.responses_ttl_seconds or None
         cache = self._open()
-        cache.set(_name(key, stored.response.id), msgspec.json.encode(stored), expire=ttl)
-        cache.expire()
+        name = _name(key, stored.response.id)
+        cache.set(name, msgspec.json.encode(stored), expire=ttl, retry=True)
+        cache.expire(retry=True)
         while cache.volume() > self._limit and len(cache) > 1:
             oldest, _ = cache.peekitem(last=False)
-            cache.delete(oldest)
+            cache.delete(oldest, retry=True)
 
     def get(self, key: str, id: str) -> Stored | None:
-        found = self._open().get(_name(key, id))
+        found = self._open().get(_name(key, id), retry=True)
         return None if found is None else msgspec.json.decode(found, type=Stored)
 
     def delete(self, key: str, id: str) -> bool:
         """Whether it was there."""
-        return bool(self._open().delete(_name(key, id)))
+        return bool(self._open().delete(_name(key, id), retry=True))
 
 
 def folder(config: ServerConfig) -> Path:

@@ -55,6 +55,8 @@ def _is_loopback(host: str) -> bool:
 def _check_key(request: Request, key: str) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given.strip():
+        given = request.headers.get("x-api-key", "")  # Anthropic's
+    if not given.strip():
         raise Unauthorized("an API key is needed: send `Authorization: Bearer KEY`")
     sent = given.strip().encode("utf-8", "surrogateescape")
     if not hmac.compare_digest(sent, key.encode()):

@@ -24,6 +24,8 @@ from llmengine.inventory import CacheStats
 from llmengine.metrics import Metrics
 from llmengine.sampling import advised
 from llmengine.server.dispatch import Dispatcher
+from llmengine.server.responses_format import ResponsesFormat
+from llmengine.server.responses_store import ResponseStore
 
 T = TypeVar("T")
 
@@ -39,6 +41,8 @@ class State:
         self.warm = [(file.path, file.prompt(host, self.template)) for file in warm]
         self.marks = Marks(host, self.template)
         self.dispatcher = Dispatcher(host)
+        self.responses = ResponseStore(config.server)
+        self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
         self.metrics = Metrics(host.stats, self._cache_stats)
         self.started = time.monotonic()
         # Templates and tokenizers take their time with long prompts; streams go on meanwhile.

@@ -14,7 +14,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from llmengine.errors import InvalidRequest
 from llmengine.server import parameters, wire
 from llmengine.server.bodies import ChatBody, TokenId, decode
-from llmengine.server.chat import conversation
+from llmengine.server.preparation import conversation
 from llmengine.server.record import record_of
 from llmengine.server.state import State, state_of
 from llmengine.server.tools import plan_of

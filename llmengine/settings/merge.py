@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from llmengine import log
-from llmengine.config import Config, Option, options
+from llmengine.config import Config
 from llmengine.errors import ConfigError
+from llmengine.options import Option, options
 from llmengine.settings import file, values
 from llmengine.settings.file import ConfigFile
 

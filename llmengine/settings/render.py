@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from llmengine.config import Option, options
+from llmengine.options import Option, options
 from llmengine.settings import values
 
 _HEAD = """\

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgspec
 import msgspec.inspect as inspect
 
-from llmengine.config import Option
+from llmengine.options import Option
 
 _BOOLEANS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),

@@ -1,0 +1,29 @@
+"""One answer, taken apart as its outputs come."""
+
+from __future__ import annotations
+
+from llmengine.chat.delta import Delta
+from llmengine.chat.output import OutputParser
+from llmengine.core import Output
+from llmengine.server import wire
+from llmengine.server.format import finish_reason
+
+
+class Reader:
+    def __init__(self, parser: OutputParser) -> None:
+        self._parser = parser
+        self.reasoning_tokens = 0
+        self.thinking = False  # whether any of the latest output was thinking
+
+    def deltas(self, output: Output) -> list[Delta]:
+        """What `output` adds, in order; with the last one, also what was held back."""
+        before = self._parser.thinking
+        found = self._parser.read(output.text)
+        reasoned = any(each.reasoning for each in found)
+        self.thinking = before or self._parser.thinking or reasoned
+        self.reasoning_tokens += output.tokens if self.thinking else 0
+        return found if output.finish_reason is None else [*found, *self._parser.end()]
+
+    def reason(self, output: Output) -> wire.FinishReason | None:
+        found = finish_reason(output)
+        return "tool_calls" if found == "stop" and self._parser.calls else found

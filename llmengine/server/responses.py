@@ -1,0 +1,119 @@
+"""/v1/responses: answers made of items, stored to be read again and to go on from."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from llmengine.errors import InvalidRequest, NotFound
+from llmengine.server import wire
+from llmengine.server.generation import answer_chat, head
+from llmengine.server.reader import Reader
+from llmengine.server.record import record_of
+from llmengine.server.responses_format import ResponsesFormat
+from llmengine.server.responses_request import asked
+from llmengine.server.responses_store import Stored
+from llmengine.server.responses_wire import ItemList, Response, ResponseDeleted
+from llmengine.server.state import State, state_of
+
+_LIMIT = re.compile(r"[1-9]\d?|100", re.ASCII)
+
+blueprint = Blueprint("responses")
+
+
+@blueprint.post("/v1/responses")
+async def create(request: Request) -> HTTPResponse | None:
+    state, key = state_of(request), request.ctx.key
+    first = head(state, "resp_")
+    found = await state.in_worker(asked, state, first, key, request.body)
+    record_of(request).unknown = found.unknown
+
+    async def keep(response: Response) -> None:
+        if response.store:
+            stored = Stored(response, found.input)
+            response.store = await state.in_worker(state.responses.keep, key, stored)
+
+    chat = found.chat
+    format = ResponsesFormat(found.response, Reader(chat.parser(state)), keep)
+    state.running[key, first.id] = format
+    try:
+        return await answer_chat(request, chat, first, format)
+    finally:
+        del state.running[key, first.id]
+        format.ended.set()
+
+
+@blueprint.get("/v1/responses/<id:str>")
+async def retrieve(request: Request, id: str) -> HTTPResponse:
+    if request.args.get("stream") == "true":
+        raise InvalidRequest("`stream`: an answer streams only when it is made", param="stream")
+    state, key = state_of(request), request.ctx.key
+    if running := state.running.get((key, id)):
+        return _json(running.response)
+    return _json((await _stored(state, key, id)).response)
+
+
+@blueprint.delete("/v1/responses/<id:str>")
+async def delete(request: Request, id: str) -> HTTPResponse:
+    state = state_of(request)
+    if not await state.in_worker(state.responses.delete, request.ctx.key, id):
+        raise _missing(id)
+    return _json(ResponseDeleted(id))
+
+
+@blueprint.get("/v1/responses/<id:str>/input_items")
+async def input_items(request: Request, id: str) -> HTTPResponse:
+    """What the model got, also from the answers before; the latest first by default."""
+    stored = await _stored(state_of(request), request.ctx.key, id)
+    return _json(_page(stored, request.args))
+
+
+@blueprint.post("/v1/responses/<id:str>/cancel")
+async def cancel(request: Request, id: str) -> HTTPResponse:
+    state, key = state_of(request), request.ctx.key
+    running = state.running.get((key, id))
+    if running is None:
+        await _stored(state, key, id)
+        raise InvalidRequest("the response has ended: there is nothing to cancel", param="id")
+    state.dispatcher.stop(f"{id}-0")
+    await running.ended.wait()
+    return _json(running.response)
+
+
+async def _stored(state: State, key: str, id: str) -> Stored:
+    found: Stored | None = await state.in_worker(state.responses.get, key, id)
+    if found is None:
+        raise _missing(id)
+    return found
+
+
+def _missing(id: str) -> NotFound:
+    return NotFound(f"there is no stored response {id[:100]!r}", param="id")
+
+
+def _page(stored: Stored, query: Any) -> ItemList:
+    order, after = query.get("order", "desc"), query.get("after")
+    limit = query.get("limit", "20")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("`order`: 'asc' or 'desc' is expected", param="order")
+    if not _LIMIT.fullmatch(limit):
+        raise InvalidRequest("`limit`: 1 to 100 is expected", param="limit")
+    items = stored.input if order == "asc" else stored.input[::-1]
+    if after is not None:
+        ids = [each.id for each in items]
+        if after not in ids:
+            raise InvalidRequest(f"`after`: there is no item {after[:100]!r}", param="after")
+        items = items[ids.index(after) + 1 :]
+    page = items[: int(limit)]
+    return ItemList(
+        data=page,
+        first_id=page[0].id if page else None,
+        last_id=page[-1].id if page else None,
+        has_more=len(page) < len(items),
+    )
+
+
+def _json(found: object) -> HTTPResponse:
+    return HTTPResponse(wire.encode(found), content_type="application/json")
