@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import SamplingOverrides
@@ -28,7 +28,8 @@ _SHARED = {
 
 def chat_body(body: Struct, **own: Any) -> ChatBody:
     """The chat that `body` asks for: what both have in common, and `own`."""
-    shared = {name: getattr(body, name) for name in body.__struct_fields__ if name in _SHARED}
+    names = [each for each in body.__struct_fields__ if each in _SHARED]
+    shared = {each: value for each in names if (value := getattr(body, each)) is not UNSET}
     return ChatBody(**{**shared, **own})
 
 

@@ -56,7 +56,9 @@ def _operation(document: Document, method: str, path: str, operation: Document) 
     if content := answer.get("content"):
         parts.append(_fields(document, "Answer", content["application/json"]["schema"]))
         if events := content.get("text/event-stream"):
-            parts.append(_fields(document, "Events of a stream", events["schema"]["x-event"]))
+            data = events["schema"]["properties"]["data"]["anyOf"][0]["contentSchema"]
+            for each in data.get("anyOf", [data]):
+                parts.append(_fields(document, f"Event of a stream: {_kind(each)}", each))
     return f"<details>{head}{''.join(parts)}</details>"
 
 

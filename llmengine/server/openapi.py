@@ -202,8 +202,13 @@ def _answer(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         return {"description": operation.summary}
     found = _json("The answer.", schemas[operation.answer])
     if operation.events:
-        described = "Server-sent events, if `stream` is true."
-        schema = {"type": "string", "description": described, "x-event": schemas[operation.events]}
+        events = {"contentMediaType": "application/json", "contentSchema": schemas[operation.events]}
+        data = {"type": "string", "anyOf": [events, {"const": "[DONE]"}]}
+        schema = {
+            "type": "object",
+            "description": "Each of the events that are sent if `stream` is true.",
+            "properties": {"event": {"type": "string"}, "data": data},
+        }
         found["content"]["text/event-stream"] = {"schema": schema}
     return found
 
