@@ -202,7 +202,10 @@ def _answer(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         return {"description": operation.summary}
     found = _json("The answer.", schemas[operation.answer])
     if operation.events:
-        events = {"contentMediaType": "application/json", "contentSchema": schemas[operation.events]}
+        events = {
+            "contentMediaType": "application/json",
+            "contentSchema": schemas[operation.events],
+        }
         data = {"type": "string", "anyOf": [events, {"const": "[DONE]"}]}
         schema = {
             "type": "object",
