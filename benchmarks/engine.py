@@ -14,8 +14,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import llama_cpp
 import msgspec
@@ -24,9 +26,9 @@ from benchmarks.shape import SHAPES, write
 from llmengine.config import Config
 from llmengine.core import Request
 from llmengine.engine.engine import Engine
+from llmengine.llama.choice import Choice
 from llmengine.llama.context import Context
 from llmengine.llama.model import Model
-from llmengine.llama.sampler import Sampler
 from llmengine.sampling import SamplingParams
 
 PROMPT = 32  # tokens
@@ -34,12 +36,12 @@ PROMPT = 32  # tokens
 PER_STEP = (
     "llama_decode",
     "llama_get_logits",
-    "llama_sampler_sample",
     "llama_token_to_piece",
     "llama_memory_seq_cp",
     "llama_memory_seq_rm",
 )
-PARAMS = SamplingParams(temperature=0.8, seed=1, ignore_eos=True)
+# Random weights choose one of two end tokens among 152k once in a blue moon.
+PARAMS = SamplingParams(temperature=0.8, seed=1)
 
 
 def settings(path: Path, streams: int) -> Config:
@@ -66,7 +68,7 @@ class Bare:
         """Generate `tokens` per stream; seconds of the decoding steps."""
         context, batch = self.context, self.context.batch
         context.clear()
-        samplers = [Sampler(self.model, PARAMS, (), 8192) for _ in range(self.streams)]
+        samplers = [_chain(PARAMS) for _ in range(self.streams)]
         newest = [0] * self.streams
         for stream in range(self.streams):
             batch.clear()
@@ -80,10 +82,27 @@ class Bare:
                 batch.add(stream, PROMPT + step, (newest[stream],), True)
             context.decode()
             newest = [self._sample(samplers[stream], stream) for stream in range(self.streams)]
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        for each in samplers:
+            llama_cpp.llama_sampler_free(each)
+        return seconds
 
-    def _sample(self, sampler: Sampler, row: int) -> int:
-        return int(llama_cpp.llama_sampler_sample(sampler._chain, self.context.handle, row))
+    def _sample(self, sampler: Any, row: int) -> int:
+        return int(llama_cpp.llama_sampler_sample(sampler, self.context.handle, row))
+
+
+def _chain(params: SamplingParams) -> Any:
+    """llama.cpp's own samplers for `params`."""
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    for each in (
+        llama_cpp.llama_sampler_init_top_k(params.top_k),
+        llama_cpp.llama_sampler_init_top_p(params.top_p, 1),
+        llama_cpp.llama_sampler_init_min_p(params.min_p, 1),
+        llama_cpp.llama_sampler_init_temp(params.temperature),
+        llama_cpp.llama_sampler_init_dist(params.seed),
+    ):
+        llama_cpp.llama_sampler_chain_add(chain, each)
+    return chain
 
 
 class Ours:
@@ -143,46 +162,52 @@ def paired(path: Path, streams: int, tokens: int, rounds: int) -> None:
 
 
 def own_time(path: Path, streams: int, tokens: int) -> None:
-    """The engine's time per step of `streams` decoding sequences, outside llama.cpp's functions."""
+    """The engine's time per step of `streams` decoding sequences, outside llama.cpp's functions.
+
+    Choosing tokens is told apart: it is work over the vocabulary, whoever does it.
+    """
     ours = Ours(path, streams)
     # As on a server that has been up for a while, its tokens were met before: the sizes of prefill
     # chunks, and with them the tokens, repeat from the second run on.
     for _ in range(2):
         ours.run(tokens)
     runner, running = ours.engine._runner, ours.engine._scheduler.running
-    inside = 0.0  # seconds of this step in llama.cpp
+    spent = dict.fromkeys(("llama.cpp", "choosing"), 0.0)  # seconds of this step
     own: list[float] = []
+    choosing: list[float] = []
 
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
         def wrapper(*args: Any) -> Any:
-            nonlocal inside
             started = time.perf_counter()
             result = function(*args)
-            inside += time.perf_counter() - started
+            spent[kind] += time.perf_counter() - started
             return result
 
         return wrapper
 
     def measured(step: Callable[[], Any] = runner.step) -> Any:
-        nonlocal inside
-        inside, full = 0.0, len(running) == streams
+        spent.update(dict.fromkeys(spent, 0.0))
+        full = len(running) == streams
         started = time.perf_counter()
         result = step()
         if full and len(running) == streams:
-            own.append(time.perf_counter() - started - inside)
+            own.append(time.perf_counter() - started - sum(spent.values()))
+            choosing.append(spent["choosing"])
         return result
 
-    originals = {name: getattr(llama_cpp, name) for name in PER_STEP}
-    for name, function in originals.items():
-        setattr(llama_cpp, name, timed(function))
-    runner.step = measured  # type: ignore[method-assign]
-    ours.run(tokens)
-    for name, function in originals.items():
-        setattr(llama_cpp, name, function)
+    with ExitStack() as stack:
+        for name in PER_STEP:
+            replaced = timed(getattr(llama_cpp, name), "llama.cpp")
+            stack.enter_context(mock.patch.object(llama_cpp, name, replaced))
+        replaced = timed(Choice.draw, "choosing")
+        stack.enter_context(mock.patch.object(Choice, "draw", replaced))
+        stack.enter_context(mock.patch.object(runner, "step", measured))
+        ours.run(tokens)
     ours.engine.close()
     print(
-        f"{streams} streams: {statistics.median(own) * 1000:.3f} ms of the engine's own time "
-        f"per step outside llama.cpp (of {len(own)} steps)"
+        f"{streams} streams: {statistics.median(own) * 1000:.3f} ms of the engine's own time per "
+        f"step outside llama.cpp, and {statistics.median(choosing) * 1000:.2f} ms in which tokens "
+        f"are chosen (of {len(own)} steps)"
     )
 
 

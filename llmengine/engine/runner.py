@@ -120,7 +120,7 @@ class Runner:
             self._scheduler.commit(step)
             self._sample(sampled)
             for work in step:
-                if work.sequence.request.warm and not work.sequence.pending:
+                if not work.decoding and work.sequence.request.warm and not work.sequence.pending:
                     self._keep(work.sequence)
             return
         for work in step:
