@@ -25,7 +25,7 @@ from benchmarks.requests import prompt
 from benchmarks.shape import SHAPES, write
 from llmengine import hardware
 from llmengine.cache.disk_store import DiskStore
-from llmengine.cache.entry import Entry, State, entry_id
+from llmengine.cache.entry import Entry, entry_id, new_state
 from llmengine.cli.table import number, size
 from llmengine.config import Config
 from llmengine.llama.context import Context, Status
@@ -67,7 +67,7 @@ def measure(context: Context, store: DiskStore, tokens: int, rounds: int) -> Row
     entry = _entry(tokens, length)
     times: list[tuple[float, ...]] = []
     for _ in range(rounds):
-        state: State = np.empty(length, np.uint8)  # new memory, as the cache takes it
+        state = new_state(length)
         row = [timed(context.save, 0, state), timed(context.load, 1, state)]
         context.remove(1)
         row += [timed(store.write, entry, state), timed(store.read, entry.id)]

@@ -142,7 +142,7 @@ class CacheConfig(Section, frozen=True):
     ] = True
     eviction_policy: Annotated[
         Literal["lru", "lfu", "fifo"], option("Which cached prompt leaves first, in every tier.")
-    ] = "lru"
+    ] = "lfu"
     ttl_seconds: Annotated[
         float, option("Seconds that a state stays in host memory unused; 0: no limit.", ge=0)
     ] = 0.0

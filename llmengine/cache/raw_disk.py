@@ -11,7 +11,7 @@ import diskcache
 import numpy as np
 from diskcache.core import MODE_BINARY, MODE_RAW, UNKNOWN
 
-from llmengine.cache.entry import State
+from llmengine.cache.entry import State, new_state
 from llmengine.cache.record import Corrupt
 
 STATE = "state/"  # what the key of an array begins with
@@ -73,5 +73,5 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]  # it has no types
 
     def _read_state(self, path: Path) -> State:
         with path.open("rb") as file:
-            state = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+            state = new_state(os.fstat(file.fileno()).st_size)
             return state[: file.readinto(state.data)]

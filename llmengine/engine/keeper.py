@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from llmengine.cache.entry import Found
+from llmengine.cache.entry import Found, new_state
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.engine.pool import Buffer
 
@@ -63,7 +63,7 @@ class Keeper:
         size = self._states.state_size(sequence)
         if not self.cache.room(size):
             return False
-        state, kept = np.empty(size, np.uint8), np.array(tokens, np.int32)
+        state, kept = new_state(size), np.array(tokens, np.int32)
         return self._states.save(sequence, state) and self.cache.put(
             scope, kept, state, pinned=True, label=label, whole=self._whole
         )
@@ -77,9 +77,12 @@ class Keeper:
         if len(kept) < self._min_tokens or self.cache.covers(scope, kept, whole=self._whole):
             return
         size = self._states.state_size(sequence)
-        if (bounded and size > self._left) or not self.cache.room(size):
+        # One state is let through whatever its size, or a large model's would never be saved.
+        if bounded and self._left < min(size, STEP_BYTES):
+            return
+        if not self.cache.room(size):
             return
         self._left -= size
-        state = np.empty(size, np.uint8)
+        state = new_state(size)
         if self._states.save(sequence, state):
             self.cache.put(scope, kept, state, whole=self._whole)
