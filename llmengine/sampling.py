@@ -114,6 +114,13 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ]
         | None
     ) = None
+    thinking_budget: (
+        Annotated[
+            int,
+            Meta(ge=0, le=2**31 - 1, description="Tokens to think at most; unset: no bound."),
+        ]
+        | None
+    ) = None
     ignore_eos: Annotated[bool, Meta(description="Go on after the model's end-of-text token.")] = (
         False
     )
@@ -131,7 +138,11 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         | None
     ) = None
 
-    constraint: Constraint | None = None  # by code only: no option and no parameter of a body
+    # By code only: no option and no parameter of a body.
+    constraint: Constraint | None = None
+    # Of the block of thinking that comes before the answer, so that the budget knows it; without
+    # the first, the prompt has opened it.
+    thinking_tags: tuple[str, str] | None = None
 
     @property
     def enforced(self) -> Constraint | None:
@@ -181,8 +192,9 @@ def _optional(field: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
 
 def overrides(name: str, *left_out: str) -> type[Struct]:
     """Every option of SamplingParams but those, each of which may be absent or null."""
+    left_out += ("constraint", "thinking_tags")
     fields = msgspec.structs.fields(SamplingParams)
-    taken = [_optional(each) for each in fields if each.name not in ("constraint", *left_out)]
+    taken = [_optional(each) for each in fields if each.name not in left_out]
     return msgspec.defstruct(name, taken, module=__name__, kw_only=True, frozen=True)
 
 

@@ -248,6 +248,8 @@ def test_thinking_is_asked_for() -> None:
         found = answered(client, thinking={"type": "enabled", "budget_tokens": 100})
         assert prompts(host)[-1] == "[user:hi]<think>"
         assert found["content"][0]["thinking"] == "so it is"
+        params = host.requests[-1].params
+        assert (params.thinking_budget, params.thinking_tags) == (100, ("", "</think>"))
         hidden = {"type": "adaptive", "display": "omitted"}
         found = answered(client, thinking=hidden)
         assert [each["type"] for each in found["content"]] == ["thinking", "text"]

@@ -59,6 +59,7 @@ FORMATS = (
         signs=("<atem:function_calls>", "<|eom|>"),
         messages=Headed(
             thinking=frozenset({"self"}),
+            thought=("to=self<|message|>", "<|eom|>"),
             ends=("<|eom|>", "<|eot|>"),
             call=" to={name}",
             calls=_ATEM,
@@ -69,6 +70,7 @@ FORMATS = (
         signs=("<|channel|>", "<|message|>"),
         messages=Headed(
             thinking=frozenset({"analysis"}),
+            thought=("<|channel|>analysis<|message|>", "<|end|>"),
             ends=("<|call|>", "<|end|>", "<|return|>"),
             call="<|channel|>commentary to=functions.{name} <|constrain|>json",
         ),

@@ -85,6 +85,11 @@ class ChatTemplate:
             return None
         return self.tags.open, self.tags.close
 
+    def thought_tags(self, prompt: str) -> tuple[str, str] | None:
+        """The tags of the thinking in the answer to `prompt`, as `SamplingParams` has them."""
+        messages = self.format.messages
+        return messages.thought if messages else self.tags_before(prompt)
+
     def thinking(self, *, enable: bool, effort: str = "") -> dict[str, Any]:
         """The variables with which this template has the model think, or not."""
         found: dict[str, Any] = {

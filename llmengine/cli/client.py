@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from llmengine.chat import prompt
 from llmengine.chat.marks import Marks
 from llmengine.chat.output import OutputParser
@@ -35,6 +37,8 @@ class Client:
         """The answer to `messages`; raises InvalidRequest where the template refuses them."""
         variables = self._template.thinking(enable=think)
         made = prompt.of_messages(self.host, self._template, messages, **variables)
+        tags = self._template.thought_tags(made.text)
+        params = msgspec.structs.replace(params, thinking_tags=tags)
         return self._answer(made, params, self._template.parser(made.text))
 
     def complete(self, text: str, *, params: SamplingParams) -> Answer:

@@ -17,6 +17,7 @@ from llmengine.llama.choice import Choice
 from llmengine.llama.context import Logits
 from llmengine.llama.matcher import Matcher
 from llmengine.llama.model import Model
+from llmengine.llama.thinking import ThinkingBudget
 from llmengine.sampling import SamplingParams
 
 _DRY_BREAKERS = (b"\n", b":", b'"', b"*")  # llama.cpp's defaults
@@ -44,6 +45,9 @@ class Sampler:
         self._chain = None
         self._matcher = matcher
         self._choice: Choice | None = None
+        self._thinking: ThinkingBudget | None = None
+        if params.thinking_budget is not None and params.thinking_tags is not None:
+            self._thinking = ThinkingBudget(model, params.thinking_tags, params.thinking_budget)
         if self.greedy:
             return  # the largest logit needs no chain
         seed = secrets.randbits(32) if params.seed is None else params.seed
@@ -143,9 +147,22 @@ class Sampler:
 
         Raises Internal where the model computed no numbers or the grammar has no token.
         """
-        token = self._sample(context, row, logits)
+        token = self._forced()
+        if token is None:
+            token = self._sample(context, row, logits)
+        if self._thinking is not None:
+            self._thinking.saw(token)
         if not math.isfinite(logits[token]):
             raise Internal("the model computed logits that are no numbers")
+        return token
+
+    def _forced(self) -> int | None:
+        """The token with which thinking has to be closed now."""
+        token = self._thinking.due if self._thinking is not None else None
+        if token is None or (self._matcher is not None and not self._matcher.take(token)):
+            return None
+        if self._chain:
+            llama_cpp.llama_sampler_accept(self._chain, token)
         return token
 
     def _sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:

@@ -18,6 +18,7 @@ MAX_CHOICES = 128
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 TopCount = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
+Budget = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Schema = dict[str, Any] | bool
 Tokens = Annotated[list[TokenId], Meta(min_length=1)]
@@ -95,6 +96,14 @@ class Tool(Struct):
     function: Function
 
 
+class Reasoning(Struct, forbid_unknown_fields=True):
+    """https://openrouter.ai/docs/use-cases/reasoning-tokens"""
+
+    effort: Annotated[str, Meta(max_length=32)] | None = None
+    max_tokens: Budget | None = None
+    enabled: bool | None = None
+
+
 class Body(_Overrides, frozen=True, kw_only=True):
     """What both kinds of completion take; the samplers' parameters come from SamplingOverrides."""
 
@@ -105,6 +114,7 @@ class Body(_Overrides, frozen=True, kw_only=True):
     stop: StopString | Annotated[tuple[StopString, ...], Meta(max_length=MAX_STOPS)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     max_tokens: Count | None = None
+    thinking_budget: Budget | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
     response_format: ResponseFormat | None = None
@@ -135,6 +145,16 @@ class ChatBody(Body, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
+    reasoning: Reasoning | None = None
+
+    @property
+    def effort(self) -> str | None:
+        """How hard to think: `none` is not at all, an empty text says no more than to do it."""
+        asked = self.reasoning or Reasoning()
+        if asked.enabled is False:
+            return "none"
+        thinks = asked.enabled or asked.max_tokens
+        return self.reasoning_effort or asked.effort or ("" if thinks else None)
 
 
 class CompletionBody(Body, frozen=True, kw_only=True):

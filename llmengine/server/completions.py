@@ -64,6 +64,12 @@ def _check_offered(state: State, body: CompletionBody) -> None:
         raise InvalidRequest(
             "`best_of`: answers are not ranked here, it may only equal `n`", param="best_of"
         )
+    if body.thinking_budget is not None:
+        raise InvalidRequest(
+            "`thinking_budget` is for /v1/chat/completions: a text has no tags of thinking",
+            param="thinking_budget",
+            code="unsupported_parameter",
+        )
     if body.echo and body.logprobs is not None:
         raise InvalidRequest(
             "`echo` with `logprobs`: the log-probabilities of a prompt are not offered",

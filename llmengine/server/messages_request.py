@@ -46,6 +46,7 @@ NAMES = {
     r"response_format": "output_config.format",
     r"max_completion_tokens": "max_tokens",
     r"reasoning_effort": "output_config.effort",
+    r"thinking_budget": "thinking.budget_tokens",
     r"stop\b": "stop_sequences",
 }
 
@@ -83,6 +84,8 @@ def _chat(state: State, body: CountBody, **more: Any) -> ChatBody:
     thinking = state.template.thinking(enable=_thinks(body.thinking))
     own = body.chat_template_kwargs or {}
     output = body.output_config or OutputConfig()
+    if body.thinking is not None and body.thinking.budget_tokens is not None:
+        more["thinking_budget"] = body.thinking.budget_tokens
     system = text_of(body.system, "system")
     return chat_body(
         body,

@@ -47,6 +47,7 @@ def prepared(state: State, body: ChatBody) -> Prepared:
         logprobs=_logprobs(body),
         max_tokens=body.max_completion_tokens or body.max_tokens or state.sampling.max_tokens,
         constraint=_constraint(state, body, plan, found.text),
+        **_bound(state, body, found.text),
     )
     state.check_tokens(found.tokens, "messages")
     special = state.marks.in_thinking or (bool(plan.given) and state.marks.in_calls)
@@ -91,10 +92,23 @@ def _variables(state: State, body: ChatBody) -> dict[str, Any]:
             f"`chat_template_kwargs`: {reserved[0]!r} follows from other parameters",
             param="chat_template_kwargs",
         )
-    effort = body.reasoning_effort
+    effort = body.effort
     if effort is None:
         return variables
     return {**state.template.thinking(enable=effort != "none", effort=effort), **variables}
+
+
+def _bound(state: State, body: ChatBody, prompt: str) -> dict[str, Any]:
+    """How much the model may think, and between which tags."""
+    asked = body.reasoning.max_tokens if body.reasoning else None
+    given = body.thinking_budget
+    if None not in (asked, given) and asked != given:
+        raise InvalidRequest(
+            "`reasoning.max_tokens` and `thinking_budget` differ", param="thinking_budget"
+        )
+    found = [each for each in (asked, given, state.sampling.thinking_budget) if each is not None]
+    tags = state.template.thought_tags(prompt)
+    return {"thinking_budget": found[0], "thinking_tags": tags} if found and tags else {}
 
 
 def _logprobs(body: ChatBody) -> int | None:

@@ -41,6 +41,7 @@ _EXAMPLES = {
     "sampling.seed": "42",
     "sampling.max_tokens": "512",
     "sampling.logprobs": "5",
+    "sampling.thinking_budget": "1024",
     "sampling.grammar": '\'root ::= "yes" | "no"\'',
 }
 

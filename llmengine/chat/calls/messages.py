@@ -27,6 +27,7 @@ class Headed(Struct, frozen=True, kw_only=True):
 
     thinking: frozenset[str]  # channels and recipients of the reasoning
     ends: tuple[str, ...]  # what ends a message
+    thought: tuple[str, str]  # what the reasoning's message begins and ends with
     call: str  # the header of a call with {name}
     calls: CallStyle | None = None  # how a call's body is written; None: as JSON arguments
     header: str = "<|message|>"
@@ -108,6 +109,7 @@ class Recipients:
     """`>>>all` and a line break before text, `>>>NAME` before the arguments of a call."""
 
     marks = (">>>",)
+    thought = None
 
     def read(self, tape: Tape, caller: Caller) -> Reading[Delta, None]:
         yield from tape.take(">>>")
