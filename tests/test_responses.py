@@ -340,6 +340,14 @@ def test_another_server_finds_them_but_not_for_another_key(tmp_path: Path) -> No
         assert missing.value.param == "input[0]"
 
 
+def test_tokens_are_counted_without_an_answer() -> None:
+    with served() as (host, client), official(client) as sdk:
+        found = sdk.responses.input_tokens.count(model="fake", input="hi", instructions="Be kind.")
+        assert found.input_tokens == len("[system:Be kind.][user:hi]") + 1
+        assert found.object == "response.input_tokens"
+        assert host.requests == []
+
+
 def test_max_output_tokens_ends_an_answer_incomplete() -> None:
     with served() as (_, client):
         found = answered(client, max_output_tokens=5)

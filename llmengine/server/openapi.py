@@ -66,6 +66,10 @@ OPERATIONS = (
         responses_body.ResponsesBody, responses_wire.Response, responses_wire.StreamEvent,
     ),
     Operation(
+        "post", "/v1/responses/input_tokens", "responses", "The tokens of what would be answered.",
+        responses_body.ResponsesBody, responses_wire.InputTokenCount,
+    ),
+    Operation(
         "get", "/v1/responses/{id}", "responses", "A stored answer.",
         answer=responses_wire.Response,
     ),

@@ -18,10 +18,14 @@ class Part(Struct):
 
     kind: Kind
     index: int  # among all parts
-    text: str = ""
+    pieces: list[str] = []
     id: str = ""  # of a call
     name: str = ""  # of what is called
     logprobs: list[TokenLogprob] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 class Change(Struct):
@@ -67,7 +71,7 @@ class Parts:
         if not self._open or self.all[-1].kind != kind:
             yield from self._begin(Part(kind, len(self.all)))
         part = self.all[-1]
-        part.text += text
+        part.pieces.append(text)
         logprobs: list[TokenLogprob] = []
         if kind == "text":
             logprobs, self._logprobs = self._logprobs, []
@@ -79,7 +83,7 @@ class Parts:
             yield from self._begin(Part("call", len(self.all), id=call.id, name=call.name))
         if call.arguments:
             part = self.all[-1]
-            part.text += call.arguments
+            part.pieces.append(call.arguments)
             yield Change("more", part, call.arguments)
 
     def _begin(self, part: Part) -> Iterator[Change]:

@@ -15,7 +15,7 @@ from llmengine.server.record import record_of
 from llmengine.server.responses_format import ResponsesFormat
 from llmengine.server.responses_request import asked
 from llmengine.server.responses_store import Stored
-from llmengine.server.responses_wire import ItemList, Response, ResponseDeleted
+from llmengine.server.responses_wire import InputTokenCount, ItemList, Response, ResponseDeleted
 from llmengine.server.state import State, state_of
 
 _LIMIT = re.compile(r"[1-9]\d?|100", re.ASCII)
@@ -43,6 +43,15 @@ async def create(request: Request) -> HTTPResponse | None:
     finally:
         del state.running[key, first.id]
         format.ended.set()
+
+
+@blueprint.post("/v1/responses/input_tokens")
+async def input_tokens(request: Request) -> HTTPResponse:
+    state = state_of(request)
+    none = head(state, "resp_")  # no answer is made
+    found = await state.in_worker(asked, state, none, request.ctx.key, request.body)
+    record_of(request).unknown = found.unknown
+    return _json(InputTokenCount(len(found.chat.prompt.tokens)))
 
 
 @blueprint.get("/v1/responses/<id:str>")

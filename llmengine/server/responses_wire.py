@@ -161,6 +161,11 @@ class ResponseDeleted(Struct):
     deleted: bool = True
 
 
+class InputTokenCount(Struct):
+    input_tokens: int
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+
+
 class Event(Struct, kw_only=True, tag_field="type"):
     sequence_number: int
 
