@@ -380,6 +380,7 @@ def content(*blocks: Any) -> dict[str, Any]:
         ({"thinking": {"type": "enabled", "display": "loud"}}, "thinking.display"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
         ({"container": "c"}, "container"),
+        ({"stop": ["a"]}, "stop"),
         ({"mcp_servers": [{}]}, "mcp_servers"),
     ],
 )  # fmt: skip

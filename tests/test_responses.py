@@ -435,6 +435,16 @@ def test_tools_are_chosen_as_in_a_chat() -> None:
         assert [each["type"] for each in found["output"]] == ["message"]
 
 
+def test_samplers_of_a_chat_are_extensions() -> None:
+    given = {"top_k": 7, "min_p": 0.25, "seed": 5, "repeat_penalty": 1.5, "thinking_budget": 9}
+    asked = {"stop": ["zzz"], "reasoning": {"effort": "low"}}
+    with served("so</think>yes") as (host, client):
+        answered(client, **given, **asked)
+        params = host.requests[-1].params
+        assert {name: getattr(params, name) for name in given} == given
+        assert params.stop == ("zzz",)
+
+
 def test_a_schema_holds_the_text() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     with served('{"a": 1}') as (host, client):
@@ -475,6 +485,8 @@ def test_a_schema_holds_the_text() -> None:
         ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
         ({"include": ["something"]}, "include[0]"),
         ({"background": True}, "background"),
+        ({"max_tokens": 5}, "max_tokens"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"truncation": "auto"}, "truncation"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),

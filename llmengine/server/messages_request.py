@@ -37,6 +37,10 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "container": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
+    # A chat's, which have other names here.
+    "max_completion_tokens": (),
+    "response_format": (),
+    "stop": (),
 }
 # What a chat calls otherwise.
 NAMES = {

@@ -39,6 +39,11 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "prompt": (),
     "service_tier": ("auto", "default"),
     "truncation": ("disabled",),
+    # A chat's, which have other names here.
+    "max_completion_tokens": (),
+    "max_tokens": (),
+    "messages": (),
+    "response_format": (),
 }
 # What a chat calls otherwise.
 NAMES = {
