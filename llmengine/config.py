@@ -144,7 +144,7 @@ class CacheConfig(Section, frozen=True):
         Literal["lru", "lfu", "fifo"], option("Which cached prompt leaves first, in every tier.")
     ] = "lfu"
     ttl_seconds: Annotated[
-        float, option("Seconds that a state stays in host memory unused; 0: no limit.", ge=0)
+        float, option("Seconds that a prompt stays in slots and memory unused; 0: no limit.", ge=0)
     ] = 0.0
     max_sequences: Annotated[
         int, option("Finished prompts that stay in the KV cache itself.", ge=0, le=127)

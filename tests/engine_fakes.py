@@ -183,6 +183,7 @@ class Bench:
         min_tokens: int = 16,
         checkpoint_tokens: int = 0,
         fetch_bytes: int = 1 << 30,
+        ttl: float = 0.0,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
@@ -191,7 +192,7 @@ class Bench:
         keeper = Keeper(cache, self.context, min_tokens=min_tokens, whole=whole) if cache else None
         self.fetcher = Fetcher(cache, lambda: None, fetch_bytes) if cache else None
         self.slots = Slots(
-            limit + kept, Cells(cells), self.context, Limits(kept), keeper=keeper, arena=arena
+            limit + kept, Cells(cells), self.context, Limits(kept, ttl), keeper=keeper, arena=arena
         )
         self.scheduler = Scheduler(
             self.slots, self.context, Pool(pool), pacer,

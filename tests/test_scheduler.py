@@ -278,3 +278,16 @@ def test_requests_that_began_with_cells_of_another_are_counted() -> None:
         bench.add(name, tokens, max_tokens=1)
         bench.run()
     assert (bench.slots.hits, bench.slots.hit_tokens, bench.slots.misses) == (1, 100, 2)
+
+
+def test_a_prompt_that_was_unused_for_too_long_is_not_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("llmengine.engine.slots.time.monotonic", lambda: now)
+    bench = Bench(ttl=60.0)
+    for name, later, cached in (("a", 0.0, 0), ("b", 59.0, 100), ("c", 59.0, 100), ("d", 61.0, 0)):
+        now += later
+        bench.add(name, [*range(100), 7], max_tokens=1)
+        bench.run()
+        assert bench.last(name).usage.cached_tokens == cached, name

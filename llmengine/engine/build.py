@@ -63,7 +63,7 @@ def build(
         count,
         Cells(cells),
         context,
-        Limits(sequences=kept),
+        Limits(sequences=kept, ttl=config.cache.ttl_seconds),
         POLICIES[config.cache.eviction_policy],
         keeper=keeper,
         arena=arena,

@@ -44,6 +44,7 @@ class Slot:
         self.length = 0
         self.cells = array("i")  # fewer than `length`: the ids of the rest are not taken yet
         self.uses = 0
+        self.used = 0.0  # when it was last, in seconds of time.monotonic()
         self._tokens = array("i")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,7 @@ class Limits(Struct, frozen=True):
     """What idle slots may hold."""
 
     sequences: int
+    ttl: float = 0.0  # seconds that one may go unused; 0: no limit
 
 
 class Slots:
@@ -72,6 +74,8 @@ class Slots:
             owner = slot.owner
             if slot.scope != scope or not (owner or self._limits.sequences):
                 continue
+            if self._expired(slot):
+                continue
             have = owner.tokens if owner else slot.tokens
             common = min(common_prefix(tokens, have), len(tokens) - 1)
             if common <= length:
@@ -81,6 +85,10 @@ class Slots:
                 source, length = slot, now
             coming = max(coming, self._coming(slot, common))
         return Match(source, length, max(length, coming))
+
+    def _expired(self, slot: Slot) -> bool:
+        ttl = self._limits.ttl
+        return bool(ttl) and slot.idle and time.monotonic() - slot.used > ttl
 
     def _coming(self, slot: Slot, common: int) -> int:
         """How much of a common prefix can be shared once the slot's owner has computed it."""
@@ -150,6 +158,7 @@ class Slots:
 
     def _touch(self, slot: Slot) -> Slot:
         slot.uses += 1
+        slot.used = time.monotonic()
         self._policy.used(slot)
         return slot
 
@@ -185,6 +194,7 @@ class Slots:
         """End a slot's use: keep it idle for its prefix, within the limits, or empty it."""
         slot.retire()
         slot.kept = False
+        slot.used = time.monotonic()
         if not keep and not self._arena:
             self.clear(slot)
         self._trim()
@@ -227,7 +237,7 @@ class Slots:
     def save(self, slot: Slot, *, bounded: bool = True) -> None:
         """Hand an idle slot's state to the prompt cache, which may have it already."""
         slot.kept = True
-        if self._keeper:
+        if self._keeper and not self._expired(slot):
             self._keeper.save(slot.id, slot.scope, slot.tokens, bounded=bounded)
 
     def save_next(self) -> bool:
