@@ -55,6 +55,24 @@ def test_a_follow_up_turn_prefills_only_what_is_new() -> None:
     assert bench.text("two") == text_of(answer(first + reply + prompt(25, seed=9), 3))
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_prompt_that_shares_the_beginning_of_a_long_one_takes_the_room_of_its_rest(
+    busy: bool,
+) -> None:
+    bench = Bench(cells=1024)
+    common = prompt(50)
+    bench.add("old", common + prompt(800, seed=1), max_tokens=3)
+    bench.run()
+    if busy:
+        bench.add("beside", prompt(20, seed=3), max_tokens=30)
+        bench.step()
+    new = common + prompt(700, seed=2)
+    bench.add("new", new, max_tokens=3)
+    bench.run(100)
+    assert bench.text("new") == text_of(answer(new, 3))
+    assert bench.last("new").usage.cached_tokens == 50  # type: ignore[union-attr]
+
+
 def test_streams_get_a_token_in_every_step_of_a_long_prefill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -129,7 +129,7 @@ class Admission:
         promised = sum(each.pending for each in running)
         headroom = HEADROOM * len(running)
         while self._slots.cells.free < need + promised + headroom:
-            if not self._slots.evict(match.source, for_cells=True):
+            if not (self._slots.evict(match.source, for_cells=True) or self._slots.shorten(match)):
                 # Alone, a sequence may use the last cell: its length was checked on arrival.
                 return not running and self._slots.cells.free >= need
         return True

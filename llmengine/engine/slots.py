@@ -223,6 +223,21 @@ class Slots:
             self.clear(victim)
         return victim
 
+    def shorten(self, match: Match) -> bool:
+        """Drop what an idle slot has beyond a prefix that is to be shared; False if nothing."""
+        source, length = match.source, match.length
+        if self._arena or not source or not source.idle or source.length == length:
+            return False
+        self.save(source)
+        if not self._memory.truncate(source.id, length):
+            return False
+        self.evictions += 1
+        self._settle(source)
+        self.cells.give(_ids(source.cells[length:]))
+        source.cells = source.cells[:length]
+        source.hold(source.tokens[:length])
+        return True
+
     def _running_cells(self) -> npt.NDArray[np.bool_]:
         """Which cells a running slot may share with others."""
         held = np.zeros(self.cells.capacity, np.bool_)
