@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
 from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine.chat import prompt
@@ -17,6 +16,7 @@ from llmengine.server import wire
 from llmengine.server.bodies import WarmBody, decode
 from llmengine.server.preparation import for_template
 from llmengine.server.state import State, state_of
+from llmengine.server.tools import checked
 from llmengine.server.warming import warm
 
 blueprint = Blueprint("cache")
@@ -81,9 +81,10 @@ def _prepare(state: State, content: bytes) -> tuple[WarmBody, Prompt]:
     body, _ = decode(content, WarmBody)
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("give one of `prompt` and `messages`", param="prompt")
+    tools = checked(body.tools)
     if body.prompt is not None:
         return body, prompt.of_text_beginning(state.host, body.prompt)
-    messages, tools = for_template(body.messages or ()), msgspec.to_builtins(body.tools)
+    messages = for_template(body.messages or ())
     return body, prompt.of_beginning(state.host, state.template, messages, tools=tools)
 
 

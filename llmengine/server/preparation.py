@@ -18,9 +18,9 @@ from llmengine.server.bodies import ChatBody, Message
 from llmengine.server.state import State
 from llmengine.server.tools import ToolPlan, plan_of
 
-# Variables of a template that follow from other parameters.
+# Variables of a template that follow from other parameters, and arguments on their way to it.
 _RESERVED = frozenset(
-    {"add_generation_prompt", "bos_token", "eos_token", "host", "messages", "template", "tools"}
+    ["add_generation_prompt", "bos_token", "eos_token", "host", "messages", "self", "template", "tools"]
 )
 
 
@@ -89,7 +89,7 @@ def _variables(state: State, body: ChatBody) -> dict[str, Any]:
     reserved = sorted(_RESERVED & variables.keys())
     if reserved:
         raise InvalidRequest(
-            f"`chat_template_kwargs`: {reserved[0]!r} follows from other parameters",
+            f"`chat_template_kwargs`: {reserved[0]!r} is not for clients to set",
             param="chat_template_kwargs",
         )
     effort = body.effort

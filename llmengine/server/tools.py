@@ -14,6 +14,7 @@ from llmengine.chat.lark import Lark
 from llmengine.chat.tools import Tool
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import Constraint
+from llmengine.server import bodies
 from llmengine.server.bodies import ChatBody
 from llmengine.server.state import State
 
@@ -44,7 +45,7 @@ class ToolPlan(Struct, frozen=True):
 
 def plan_of(body: ChatBody) -> ToolPlan:
     """Raises InvalidRequest, which names the parameter."""
-    given = _given(body)
+    given = checked(body.tools)
     mode, names = _choice(body.tool_choice)
     known = {each["function"]["name"]: each for each in given}
     for name in names or ():
@@ -62,8 +63,9 @@ def plan_of(body: ChatBody) -> ToolPlan:
     return ToolPlan(allowed, tools.of_openai(allowed) if mode == "required" else (), most)
 
 
-def _given(body: ChatBody) -> list[dict[str, Any]]:
-    given: list[dict[str, Any]] = msgspec.to_builtins(body.tools or [])
+def checked(tools: Sequence[bodies.Tool] | None) -> list[dict[str, Any]]:
+    """The tools as a template takes them; raises InvalidRequest for one that is none."""
+    given: list[dict[str, Any]] = msgspec.to_builtins(tools or [])
     if len(given) > MAX_TOOLS:
         raise _refusal("tools", f"are more than {MAX_TOOLS}")
     names: set[str] = set()
