@@ -20,7 +20,8 @@ from llmengine.server.tools import ToolPlan, plan_of
 
 # Variables of a template that follow from other parameters, and arguments on their way to it.
 _RESERVED = frozenset(
-    ["add_generation_prompt", "bos_token", "eos_token", "host", "messages", "self", "template", "tools"]
+    {"add_generation_prompt", "bos_token", "eos_token", "host", "messages", "self", "template"}
+    | {"tools"}
 )
 
 
