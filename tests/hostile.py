@@ -25,7 +25,7 @@ SAMPLES: dict[str, Any] = {
     "query": "hi",
     "tokens": [104, 105],
 }
-OPTIONAL = {"/tokenize": "content", "/v1/cache/warm": "prompt", "/v1/responses": "input"}
+ONE_OF = ("input", "content", "prompt")  # what is needed where nothing is required by itself
 
 
 def good(operation: Operation) -> dict[str, Any]:
@@ -33,7 +33,9 @@ def good(operation: Operation) -> dict[str, Any]:
     assert operation.body is not None
     fields = msgspec.structs.fields(operation.body)
     names = [each.encode_name for each in fields if each.required]
-    return {name: SAMPLES[name] for name in names or [OPTIONAL[operation.path]]}
+    all_names = {each.encode_name for each in fields}
+    names = names or [next(each for each in ONE_OF if each in all_names)]
+    return {name: SAMPLES[name] for name in names}
 
 
 # In place of a body.
