@@ -378,6 +378,7 @@ def test_cancel_ends_one_that_runs() -> None:
         events = iter(stream)
         id = next(events).response.id
         assert sdk.responses.retrieve(id).status == "in_progress"
+        assert any(each.type == "response.output_text.delta" for each in events)
         cancelled = sdk.responses.cancel(id)
         assert cancelled.status == "cancelled"
         *_, last = events

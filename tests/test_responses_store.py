@@ -6,8 +6,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import diskcache
 import pytest
 
+from llmengine.cache.raw_disk import RawDisk
 from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError
 from llmengine.server.responses_store import ResponseStore, Stored, folder
@@ -97,6 +99,32 @@ def test_a_folder_of_others_and_a_damaged_one_are_told(
     (damaged / "cache.db").write_bytes(b"no database at all, but long enough to look like one" * 99)
     with pytest.raises(ConfigError, match="not a database"):
         store(damaged).get("", "resp_1")
+
+
+def test_what_another_version_stored_is_not_there(
+    at: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = store(at)
+    assert kept.keep("", stored("resp_1"))
+    with diskcache.Cache(str(at), disk=RawDisk) as cache:
+        cache.set("/resp_1", b'{"response": {}, "input": []}')
+    assert kept.get("", "resp_1") is None
+    assert "resp_1 cannot be read" in caplog.text
+
+
+def test_a_folder_that_is_busy_costs_the_storing_only(
+    at: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmengine.server.responses_store.BUSY_SECONDS", 0.05)
+    kept = store(at)
+    assert kept.keep("", stored("resp_1"))
+    other = sqlite3.connect(at / "cache.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert not kept.keep("", stored("resp_2"))
+    assert kept.get("", "resp_1") is not None
+    other.execute("ROLLBACK")
+    other.close()
+    assert kept.keep("", stored("resp_2"))
 
 
 def test_a_full_disk_is_no_error(at: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import diskcache
 import msgspec
 import platformdirs
 from msgspec import Struct
 
+from llmengine.cache.raw_disk import RawDisk
 from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError
 from llmengine.server.responses_wire import Item, Response
@@ -35,11 +37,15 @@ class Stored(Struct):
         return next(found, None)
 
 
+_decode = msgspec.json.Decoder(Stored).decode
+
+
 class ResponseStore:
     """A folder that is opened when it is first needed; the oldest answers make room for new ones.
 
     Each API key has answers of its own. All methods may be called from any thread; `get` and
-    `delete` raise ConfigError where the folder cannot be used, OSError and sqlite3.Error.
+    `delete` raise ConfigError where the folder cannot be used, OSError, sqlite3.Error or
+    diskcache.Timeout.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -52,7 +58,7 @@ class ResponseStore:
         logged: the answer itself is none the worse."""
         try:
             self._put(key, stored)
-        except (ConfigError, OSError, sqlite3.Error) as error:
+        except (ConfigError, OSError, sqlite3.Error, diskcache.Timeout) as error:
             _logger.warning("a response is not stored: %s", error)
             return False
         return True
@@ -61,19 +67,23 @@ class ResponseStore:
         ttl = self._config.responses_ttl_seconds or None
         cache = self._open()
         name = _name(key, stored.response.id)
-        cache.set(name, msgspec.json.encode(stored), expire=ttl, retry=True)
-        cache.expire(retry=True)
+        cache.set(name, msgspec.json.encode(stored), expire=ttl)
+        cache.expire()
         while cache.volume() > self._limit and len(cache) > 1:
             oldest, _ = cache.peekitem(last=False)
-            cache.delete(oldest, retry=True)
+            cache.delete(oldest)
 
     def get(self, key: str, id: str) -> Stored | None:
-        found = self._open().get(_name(key, id), retry=True)
-        return None if found is None else msgspec.json.decode(found, type=Stored)
+        found = self._open().get(_name(key, id))
+        try:
+            return None if found is None else _decode(found)
+        except msgspec.DecodeError as error:  # of a version that stored them in another way
+            _logger.warning("the stored response %s cannot be read: %s", id, error)
+            return None
 
     def delete(self, key: str, id: str) -> bool:
         """Whether it was there."""
-        return bool(self._open().delete(_name(key, id), retry=True))
+        return bool(self._open().delete(_name(key, id)))
 
 
 def folder(config: ServerConfig) -> Path:
@@ -89,10 +99,6 @@ def _name(key: str, id: str) -> str:
 
 def _open(directory: Path) -> Any:
     """A folder that only its user can look into; one with other things in it is left alone."""
-    import diskcache
-
-    from llmengine.cache.raw_disk import RawDisk
-
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = os.listdir(directory)
