@@ -349,6 +349,13 @@ def content(*blocks: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(blocks)}]}
 
 
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[tuple[FakeHost, httpx.Client]]:
+    """One server for all that is refused."""
+    with served() as found:
+        yield found
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -384,11 +391,13 @@ def content(*blocks: Any) -> dict[str, Any]:
         ({"mcp_servers": [{}]}, "mcp_servers"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_honoured_is_refused(body: dict[str, Any], param: str) -> None:
-    with served() as (host, client):
-        response = post(client, **body)
-        assert response.status_code == 400, response.text
-        error = response.json()["error"]
-        assert error["type"] == "invalid_request_error"
-        assert error["message"].startswith(f"`{param}`"), error
-        assert host.requests == []
+def test_what_cannot_be_honoured_is_refused(
+    refusing: tuple[FakeHost, httpx.Client], body: dict[str, Any], param: str
+) -> None:
+    host, client = refusing
+    response = post(client, **body)
+    assert response.status_code == 400, response.text
+    error = response.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["message"].startswith(f"`{param}`"), error
+    assert host.requests == []

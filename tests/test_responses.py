@@ -457,6 +457,13 @@ def test_a_schema_holds_the_text() -> None:
         assert (constraint.kind, json.loads(constraint.source)) == ("json_schema", schema)
 
 
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[tuple[FakeHost, httpx.Client]]:
+    """One server for all that is refused."""
+    with served() as found:
+        yield found
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -497,12 +504,14 @@ def test_a_schema_holds_the_text() -> None:
         ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_honoured_is_refused(body: dict[str, Any], param: str) -> None:
-    with served() as (host, client):
-        error = refused(client, **body)
-        assert error["param"] == param
-        assert f"`{param}`" in error["message"]
-        assert host.requests == []
+def test_what_cannot_be_honoured_is_refused(
+    refusing: tuple[FakeHost, httpx.Client], body: dict[str, Any], param: str
+) -> None:
+    host, client = refusing
+    error = refused(client, **body)
+    assert error["param"] == param
+    assert f"`{param}`" in error["message"]
+    assert host.requests == []
 
 
 def test_storing_may_be_turned_off() -> None:
