@@ -34,11 +34,12 @@ class OutputParser:
     ) -> None:
         """`prompt` is what the model continues: it may have opened the thinking already.
 
-        Without `tools` nothing is taken for a call, and of calls beyond the first `most` nothing
-        is told.
+        Without `tools` nothing is taken for a call, and of what follows the first `most` calls
+        nothing is told.
         """
         self.thinking = False  # whether the text so far ends within thinking
         self.calls = 0  # that were told of
+        self.complete = False  # whether it has all the calls it may have: nothing else follows
         self._tape = Tape()
         self._tags = tags
         self._format = format
@@ -80,6 +81,7 @@ class OutputParser:
             if event is None:
                 break
             found.append(self._trimmed(event))
+            self._done = self.complete
         return found
 
     def _trimmed(self, event: Delta) -> Delta:
@@ -87,6 +89,7 @@ class OutputParser:
             self._content.cut()
             kept = [each for each in event.calls if self._most is None or each.index < self._most]
             self.calls = max([self.calls, *(each.index + 1 for each in kept)])
+            self.complete = len(kept) < len(event.calls)  # one too many has begun
             return Delta(calls=tuple(kept))
         if event.reasoning:
             self.thinking = True
@@ -103,13 +106,22 @@ class OutputParser:
         while True:
             if bare:
                 yield from self._bare()
+                if self._ended():
+                    return
             mark = yield from self._tape.flow(self._marks, _content)
             if not mark:
                 return
             if mark in self._begins:
                 yield from self._call(mark)
+                if self._ended():
+                    return
                 yield from self._think(False)
             bare = False
+
+    def _ended(self) -> bool:
+        """Note whether the calls that were read are all there may be."""
+        self.complete = self._most is not None and self._caller.count >= self._most
+        return self.complete
 
     @property
     def _begins(self) -> tuple[str, ...]:
