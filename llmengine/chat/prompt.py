@@ -10,10 +10,12 @@ from typing import Any
 from msgspec import Struct
 
 from llmengine.chat.boundaries import boundaries
-from llmengine.chat.messages import Message
+from llmengine.chat.messages import Message, flat
 from llmengine.chat.template import ChatTemplate
 from llmengine.core import Host
 from llmengine.errors import ContextLengthExceeded, InvalidRequest
+
+_PLACE = "place-of-llmengine"  # where the words of a message are to be found
 
 
 class Prompt(Struct, frozen=True):
@@ -31,19 +33,39 @@ def of_messages(
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
     add_generation_prompt: bool = True,
+    continued: bool = False,
     **kwargs: Any,
 ) -> Prompt:
     """The prompt for `messages`; `kwargs` are the template's own variables.
 
-    Raises InvalidRequest where the template refuses them.
+    With `continued` it ends with the words of the last message. Raises InvalidRequest where the
+    template refuses them.
     """
     variables = {**kwargs, "tools": tools, "add_generation_prompt": add_generation_prompt}
+    if continued:
+        return of_text(host, _until_last(template, messages, variables))
     text = template.render(messages, **variables)
     made = of_text(host, text)
     if not host.info().needs_checkpoints:
         return made
     found = boundaries(host, template, messages, text, made.tokens, **variables)
     return Prompt(text, made.tokens, found)
+
+
+def _until_last(
+    template: ChatTemplate, messages: Sequence[Message], variables: Mapping[str, Any]
+) -> str:
+    """The text up to the end of the last message, whose words are kept as they are."""
+    *before, last = messages
+    marked = [*before, {**last, "content": _PLACE}]
+    text = template.render(marked, **{**variables, "add_generation_prompt": False})
+    place = text.rfind(_PLACE)
+    if place < 0:
+        raise InvalidRequest(
+            "`continue_final_message`: the chat template does not write the last message",
+            param="continue_final_message",
+        )
+    return text[:place] + flat(last["content"])
 
 
 def of_beginning(

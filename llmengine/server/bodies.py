@@ -76,12 +76,13 @@ class ToolCall(Struct, omit_defaults=True):
 
 
 class Message(Struct, omit_defaults=True):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    function_call: CalledFunction | None = None  # deprecated by OpenAI
 
 
 class Function(Struct, omit_defaults=True):
@@ -94,6 +95,13 @@ class Function(Struct, omit_defaults=True):
 class Tool(Struct):
     type: Literal["function"]
     function: Function
+
+
+class Prediction(Struct):
+    """Not used yet: an answer is the same with it and without."""
+
+    type: Literal["content"]
+    content: str | list[ContentPart]
 
 
 class Reasoning(Struct, forbid_unknown_fields=True):
@@ -143,6 +151,12 @@ class ChatBody(Body, frozen=True, kw_only=True):
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    functions: list[Function] | None = None  # deprecated by OpenAI, as the next one
+    function_call: str | dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    prediction: Prediction | None = None
+    service_tier: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
     reasoning: Reasoning | None = None

@@ -13,6 +13,7 @@ from llmengine.chat.delta import Delta, joined
 from llmengine.chat.output import OutputParser
 from llmengine.core import Output
 from llmengine.server import logprobs, wire
+from llmengine.server.bodies import ChatBody
 from llmengine.server.format import Head, usage
 from llmengine.server.framing import PLAIN
 from llmengine.server.reader import Reader
@@ -21,21 +22,18 @@ from llmengine.server.reader import Reader
 class ChatFormat:
     framing = PLAIN
 
-    def __init__(
-        self, head: Head, parsers: Sequence[OutputParser], *, logprobs: bool, usage: bool
-    ) -> None:
-        """One parser for each choice; `usage`: whether the stream tells it at its end."""
-        self._head = {**head.fields, "object": "chat.completion"}
+    def __init__(self, head: Head, parsers: Sequence[OutputParser], body: ChatBody) -> None:
+        """One parser for each choice."""
+        tier = {"service_tier": "default"} if body.service_tier else {}
+        self._head: dict[str, Any] = {**head.fields, **tier, "object": "chat.completion"}
         # OpenAI announces the usage by null in every chunk before it.
-        announced = {"usage": None} if usage else {}
-        self._chunk_head: dict[str, Any] = {
-            **head.fields,
-            "object": "chat.completion.chunk",
-            **announced,
-        }
+        announced = {"usage": None} if body.include_usage else {}
+        self._chunk_head = {**self._head, "object": "chat.completion.chunk", **announced}
         self._readers = [Reader(each) for each in parsers]
-        self._logprobs = logprobs
-        self._usage = usage
+        self._logprobs = bool(body.logprobs)
+        self._usage = body.include_usage
+        self._functions = bool(body.functions)  # in place of tools
+        self._predicted = 0 if body.prediction else UNSET  # tokens that came from the prediction
 
     def opening(self) -> Iterable[wire.ChatChunk]:
         for index in range(len(self._readers)):
@@ -43,14 +41,14 @@ class ChatFormat:
 
     def chunks(self, index: int, output: Output) -> Iterable[wire.ChatChunk]:
         reader = self._readers[index]
-        deltas = list(_wire_deltas(joined(reader.deltas(output))))
+        deltas = list(self._deltas(joined(reader.deltas(output))))
         found = logprobs.of_chat(output.logprobs) if self._logprobs and output.logprobs else None
         if found and not deltas:
             deltas.append(wire.Delta())
         for delta in deltas:
             yield self._chunk(index, delta, found)
             found = None
-        if reason := reader.reason(output):
+        if reason := self._reason(reader, output):
             yield self._chunk(index, wire.Delta(), reason=reason)
 
     async def closing(self, of: core.Usage) -> Iterable[wire.ChatChunk]:
@@ -78,16 +76,22 @@ class ChatFormat:
         message = wire.Message(
             content=delta.content or (None if calls else ""),
             reasoning_content=delta.reasoning or UNSET,
-            tool_calls=calls or UNSET,
+            tool_calls=UNSET if self._functions else calls or UNSET,
+            function_call=calls[0].function if self._functions and calls else UNSET,
         )
         tokens = [token for each in outputs for token in each.logprobs]
         found = logprobs.of_chat(tokens) if self._logprobs else None
-        reason = reader.reason(outputs[-1]) or "stop"
+        reason = self._reason(reader, outputs[-1]) or "stop"
         return wire.ChatChoice(index, message, found, reason)
 
     def _detailed(self, of: core.Usage) -> wire.Usage:
         thought = sum(each.reasoning_tokens for each in self._readers)
-        return replace(usage(of), completion_tokens_details=wire.CompletionTokensDetails(thought))
+        details = wire.CompletionTokensDetails(thought, self._predicted, self._predicted)
+        return replace(usage(of), completion_tokens_details=details)
+
+    def _reason(self, reader: Reader, output: Output) -> wire.FinishReason | None:
+        found = reader.reason(output)
+        return "function_call" if self._functions and found == "tool_calls" else found
 
     def _chunk(
         self,
@@ -99,18 +103,20 @@ class ChatFormat:
         choice = wire.ChatChunkChoice(index, delta, found, reason)
         return wire.ChatChunk(**self._chunk_head, choices=[choice])
 
+    def _deltas(self, delta: Delta) -> Iterator[wire.Delta]:
+        """What is said before what is called: a call ends the answer."""
+        said, thought = delta.content or UNSET, delta.reasoning or UNSET
+        if said or thought:
+            yield wire.Delta(content=said, reasoning_content=thought)
+        for call in delta.calls:
+            if call.name:
+                begun = wire.CalledFunctionDelta("", call.name)
+                yield self._called(wire.ToolCallDelta(call.index, begun, call.id, "function"))
+            if call.arguments:
+                more = wire.CalledFunctionDelta(call.arguments)
+                yield self._called(wire.ToolCallDelta(call.index, more))
 
-def _wire_deltas(delta: Delta) -> Iterator[wire.Delta]:
-    """What is said before what is called: a call ends the answer."""
-    if delta.content or delta.reasoning:
-        yield wire.Delta(content=delta.content or UNSET, reasoning_content=delta.reasoning or UNSET)
-    for call in delta.calls:
-        if call.name:
-            begun = wire.CalledFunctionDelta("", call.name)
-            yield _called(wire.ToolCallDelta(call.index, begun, call.id, "function"))
-        if call.arguments:
-            yield _called(wire.ToolCallDelta(call.index, wire.CalledFunctionDelta(call.arguments)))
-
-
-def _called(call: wire.ToolCallDelta) -> wire.Delta:
-    return wire.Delta(tool_calls=[call])
+    def _called(self, call: wire.ToolCallDelta) -> wire.Delta:
+        if self._functions:
+            return wire.Delta(function_call=call.function)
+        return wire.Delta(tool_calls=[call])

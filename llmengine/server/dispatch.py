@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from msgspec.structs import replace
+
 from llmengine.core import Host, Output, Request
 from llmengine.errors import EngineError, ErrorInfo, Internal, ModelUnavailable
 
@@ -82,6 +84,8 @@ class Job:
     def __init__(self, dispatcher: Dispatcher, ids: Sequence[str]) -> None:
         self._dispatcher = dispatcher
         self._index = {request_id: index for index, request_id in enumerate(ids)}
+        self._ids = ids
+        self._complete: set[str] = set()
         self._unfinished = len(ids)
         self.stopped = False  # whether a client ended it
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
@@ -93,6 +97,11 @@ class Job:
         """Cancel what is not finished."""
         for request_id in self._index:
             self._dispatcher.cancel(request_id)
+
+    def complete(self, index: int) -> None:
+        """End a request here, as if the model had."""
+        self._complete.add(self._ids[index])
+        self._dispatcher.stop(self._ids[index])
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Output] | None]:
         """Each output with its request's number; None when nothing came for PING_SECONDS.
@@ -106,6 +115,8 @@ class Job:
                 continue
             if output.finish_reason is not None:
                 self._unfinished -= 1
+            if output.finish_reason == "cancelled" and output.request_id in self._complete:
+                output = replace(output, finish_reason="stop")
             if (error := self._failure(output)) is not None:
                 raise error
             yield self._index[output.request_id], output

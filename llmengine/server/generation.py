@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sanic import HTTPResponse, Request
 
 from llmengine import core
+from llmengine.chat.output import OutputParser
 from llmengine.core import Output
 from llmengine.sampling import SamplingParams
 from llmengine.server import errors, wire
@@ -42,10 +43,12 @@ async def answer(
     *,
     special: bool = False,
     boundaries: tuple[int, ...] = (),
+    watchers: Sequence[OutputParser] = (),
 ) -> HTTPResponse | None:
     """Compute `body.choices` answers to each of `prompts`, numbered in that order.
 
-    With `special` the format gets control tokens as text. What is not finished is cancelled when
+    With `special` the format gets control tokens as text. An answer ends as soon as its watcher,
+    if there are any, finds it complete. What is not finished is cancelled when
     the client goes away, and when anything fails.
     """
     state = state_of(request)
@@ -64,7 +67,7 @@ async def answer(
         for choice in range(body.choices)
     ]
     job = await state.dispatcher.submit(requests)
-    generation = _Generation(state, record_of(request), job, len(requests), body.choices)
+    generation = _Generation(state, record_of(request), job, len(requests), body.choices, watchers)
     try:
         if body.stream:
             await _stream(request, generation, format)
@@ -83,21 +86,32 @@ async def answer_chat(
     request: Request, chat: Prepared, head: Head, format: Format
 ) -> HTTPResponse | None:
     """As `answer`, to a prepared chat."""
-    prompt = chat.prompt
+    prompt, state = chat.prompt, state_of(request)
+    limited = chat.plan.most is not None
+    watchers = [chat.parser(state) for _ in range(chat.body.choices if limited else 0)]
     return await answer(
         request, chat.body, head, [prompt.tokens], chat.params, format,
-        special=chat.special, boundaries=prompt.boundaries,
+        special=chat.special, boundaries=prompt.boundaries, watchers=watchers,
     )  # fmt: skip
 
 
 class _Generation:
     """The outputs of a job on their way out, watched."""
 
-    def __init__(self, state: State, record: Record, job: Job, count: int, choices: int) -> None:
+    def __init__(
+        self,
+        state: State,
+        record: Record,
+        job: Job,
+        count: int,
+        choices: int,
+        watchers: Sequence[OutputParser],
+    ) -> None:
         self.job = job
         self._state = state
         self._record = record
         self._choices = choices
+        self._watchers = watchers
         self._usages: list[core.Usage] = [core.Usage(0, 0)] * count
 
     @property
@@ -109,6 +123,10 @@ class _Generation:
         if output.usage is not None:
             self._usages[index] = output.usage
             self._record.usage = self.usage
+        elif self._watchers:
+            self._watchers[index].feed(output.text)
+            if self._watchers[index].complete:
+                self.job.complete(index)
 
     async def whole(self) -> list[list[Output]]:
         """All outputs of each request."""

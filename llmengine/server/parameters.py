@@ -27,10 +27,7 @@ HARMLESS = frozenset(
 # Parameters of OpenAI's that cannot be honoured, with the values that ask for nothing.
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     "audio": (),
-    "function_call": ("none", "auto"),
-    "functions": ([],),
     "modalities": (["text"],),
-    "prediction": (),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "verbosity": ("medium",),

@@ -15,6 +15,7 @@ from llmengine.errors import InvalidRequest
 from llmengine.sampling import Constraint, SamplingParams
 from llmengine.server import constraint, parameters
 from llmengine.server.bodies import ChatBody, Message
+from llmengine.server.functions import modern
 from llmengine.server.state import State
 from llmengine.server.tools import ToolPlan, plan_of
 
@@ -39,6 +40,7 @@ class Prepared(Struct, frozen=True):
 def prepared(state: State, body: ChatBody) -> Prepared:
     """Raises InvalidRequest, which names the parameter, ModelNotFound, ContextLengthExceeded."""
     state.check_model(body.model)
+    body = modern(body)
     plan = plan_of(body)
     found = conversation(state, body, plan)
     params = parameters.sampling(
@@ -57,10 +59,29 @@ def prepared(state: State, body: ChatBody) -> Prepared:
 
 def conversation(state: State, body: ChatBody, plan: ToolPlan) -> Prompt:
     """The prompt that the messages of `body` make, with the tools of `plan`."""
-    messages = for_template(body.messages)
     return prompt.of_messages(
-        state.host, state.template, messages, tools=plan.given, **_variables(state, body)
+        state.host,
+        state.template,
+        for_template(body.messages),
+        tools=plan.given,
+        add_generation_prompt=body.add_generation_prompt is not False,
+        continued=_continues(body),
+        **_variables(state, body),
     )
+
+
+def _continues(body: ChatBody) -> bool:
+    """Whether the answer goes on with the last message."""
+    if not body.continue_final_message:
+        return False
+    last, reason = body.messages[-1], ""
+    if body.add_generation_prompt:
+        reason = "and `add_generation_prompt` exclude each other"
+    elif last.role != "assistant" or not last.content or last.tool_calls:
+        reason = "needs a last message of the assistant's, with content and without calls"
+    if reason:
+        raise InvalidRequest(f"`continue_final_message` {reason}", param="continue_final_message")
+    return True
 
 
 def for_template(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
@@ -127,4 +148,6 @@ def _constraint(state: State, body: ChatBody, plan: ToolPlan, prompt: str) -> Co
             f"`{form.param}` and a `tool_choice` that forces a call exclude each other",
             param=form.param,
         )
+    if form and plan.given:
+        return plan.or_answer(state, form)
     return call or form

@@ -14,6 +14,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from llmengine.errors import InvalidRequest
 from llmengine.server import parameters, wire
 from llmengine.server.bodies import ChatBody, TokenId, decode
+from llmengine.server.functions import modern
 from llmengine.server.preparation import conversation
 from llmengine.server.record import record_of
 from llmengine.server.state import State, state_of
@@ -124,4 +125,5 @@ def _detokenized(state: State, body: DetokenizeBody) -> Detokenized:
 
 
 def _applied(state: State, body: ChatBody) -> Applied:
+    body = modern(body)
     return Applied(conversation(state, body, plan_of(body)).text)

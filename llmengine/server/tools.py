@@ -10,9 +10,10 @@ from msgspec import Struct
 
 from llmengine.chat import tools
 from llmengine.chat.calls.style import NAME
-from llmengine.chat.lark import Lark
+from llmengine.chat.lark import Lark, choice
 from llmengine.chat.tools import Tool
 from llmengine.errors import InvalidRequest
+from llmengine.grammar.schema import parsed
 from llmengine.sampling import Constraint
 from llmengine.server import bodies
 from llmengine.server.bodies import ChatBody
@@ -36,11 +37,27 @@ class ToolPlan(Struct, frozen=True):
         """The grammar under which one of the forced tools is called, and nothing else said."""
         if not self.forced:
             return None
-        template = state.template
         lark = Lark(state.marks.controls)
-        start = template.format.style.grammar(lark, self.forced, several=self.most is None)
-        thinking = template.tags_before(prompt)
+        start = self._grammar(state, lark, self.forced)
+        thinking = state.template.tags_before(prompt)
         return Constraint("lark", lark.source(start), thinking, "tool_choice")
+
+    def or_answer(self, state: State, form: Constraint) -> Constraint:
+        """The grammar of an answer of that form, or of calls; InvalidRequest if not of JSON."""
+        if form.kind not in ("json_object", "json_schema"):
+            raise InvalidRequest(
+                f"`{form.param}` and `tools` exclude each other, as only JSON can be told from a"
+                " call: send `tool_choice`: 'none'",
+                param=form.param,
+            )
+        lark = Lark(state.marks.controls)
+        schema = parsed(form.source, form.param) if form.source else {"type": "object"}
+        calls = lark.rule(self._grammar(state, lark, self.tools))
+        start = choice([calls, lark.json(schema)])
+        return Constraint("lark", lark.source(start), form.thinking, form.param)
+
+    def _grammar(self, state: State, lark: Lark, tools: Sequence[Tool]) -> str:
+        return state.template.format.style.grammar(lark, tools, several=self.most is None)
 
 
 def plan_of(body: ChatBody) -> ToolPlan:

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from llmengine.inventory import EntryInfo
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 encode = msgspec.json.Encoder().encode
 
@@ -32,6 +32,8 @@ class PromptTokensDetails(Struct):
 
 class CompletionTokensDetails(Struct):
     reasoning_tokens: int
+    accepted_prediction_tokens: int | UnsetType = UNSET
+    rejected_prediction_tokens: int | UnsetType = UNSET
 
 
 class Usage(Struct):
@@ -83,6 +85,7 @@ class Message(Struct, kw_only=True):
     content: str | None
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
     refusal: None = None
 
 
@@ -112,6 +115,7 @@ class Delta(Struct):
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    function_call: CalledFunctionDelta | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct):
@@ -143,11 +147,13 @@ class Answer(Struct, kw_only=True):
 class ChatCompletion(Answer, kw_only=True):
     choices: list[ChatChoice]
     usage: Usage
+    service_tier: str | UnsetType = UNSET
 
 
 class ChatChunk(Answer, kw_only=True):
     choices: list[ChatChunkChoice]
     usage: Usage | UnsetType | None = UNSET
+    service_tier: str | UnsetType = UNSET
 
 
 class Completion(Answer, kw_only=True):

@@ -1,0 +1,148 @@
+"""More of a chat: answers that end at a call, go on with a message, or have a form beside tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from answers import GIVEN
+from fakes import FakeHost
+from grammars import accepts
+from serving import events, serving
+from test_server_tools import CALL, HI, SECOND, answered, post, served
+
+FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": {
+    "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+    "additionalProperties": False}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_ends_at_the_one_call_it_may_have(stream: bool) -> None:
+    text = f"I look.\n{CALL}\n{SECOND}" + " and more" * 200
+    with served(text, step=5, delay=0.002) as (host, client):
+        body = {"tools": GIVEN, "parallel_tool_calls": False, "n": 2}
+        body |= {"stream": stream, "stream_options": {"include_usage": True} if stream else None}
+        response = post(client, **body)
+        if stream:
+            *chunks, _ = events(response.text)
+            usage = chunks[-1]["usage"]
+            ends = [each["choices"][0] for each in chunks[:-1]]
+            reasons = [each["finish_reason"] for each in ends if each["finish_reason"]]
+            assert "more" not in response.text
+        else:
+            usage = response.json()["usage"]
+            choices = response.json()["choices"]
+            reasons = [each["finish_reason"] for each in choices]
+            for each in choices:
+                assert each["message"]["content"] == "I look."
+                (call,) = each["message"]["tool_calls"]
+                assert call["function"]["name"] == "get_weather"
+        assert reasons == ["tool_calls", "tool_calls"]
+        assert sorted(host.cancelled) == sorted(each.id for each in host.requests)
+        least = len(f"I look.\n{CALL}".encode())
+        assert 2 * least <= usage["completion_tokens"] < 2 * len(text)
+
+
+def test_without_the_limit_all_is_told() -> None:
+    with served(f"{CALL}\n{SECOND}\nDone.", step=5) as (host, client):
+        assert len(answered(client, tools=GIVEN)["message"]["tool_calls"]) == 2
+        assert host.cancelled == []
+
+
+def test_a_form_leaves_calls_possible() -> None:
+    with served('{"n": 1}') as (host, client):
+        found = answered(client, tools=GIVEN, response_format=FORM)
+        assert found["message"]["content"] == '{"n": 1}'
+        constraint = host.requests[0].params.constraint
+        assert constraint is not None
+        assert constraint.thinking == ("<think>", "</think>")
+        assert accepts(constraint, '{"n": 1}')
+        assert accepts(constraint, CALL)
+        assert not accepts(constraint, '{"n": "x"}')
+        assert not accepts(constraint, CALL.replace("city", "town").replace('"Zürich"', "1"))
+        assert not accepts(constraint, "I look.")
+        answered(client, tools=GIVEN, response_format={"type": "json_object"})
+        assert accepts(host.requests[1].params.constraint, '{"m": 2}')
+        answered(client, tools=GIVEN, response_format=FORM, tool_choice="none")
+        assert host.requests[2].params.constraint.kind == "json_schema"
+
+
+def test_other_forms_beside_tools_are_refused() -> None:
+    with served("") as (_, client):
+        error = post(client, tools=GIVEN, guided_regex="a+").json()["error"]
+        assert (error["param"], error["type"]) == ("guided_regex", "invalid_request_error")
+        assert "tool_choice" in error["message"]
+        bad = replace_schema({"type": "string", "not": {}})
+        error = post(client, tools=GIVEN, response_format=bad).json()["error"]
+        assert error["param"] == "response_format.json_schema.schema"
+
+
+def replace_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**FORM, "json_schema": {"name": "n", "schema": schema}}
+
+
+def prompt_of(**body: Any) -> str:
+    with FakeHost() as host, serving(host) as client:
+        response = client.post("/v1/chat/completions", json=body)
+        assert response.status_code == 200, response.text
+        return host.detokenize(host.requests[0].prompt)
+
+
+def test_an_answer_may_go_on_with_the_last_message() -> None:
+    said = {"role": "assistant", "content": " The sum of</think> 1 and "}
+    found = prompt_of(messages=[*HI, said], continue_final_message=True)
+    user = "<|im_start|>user\nhi<|im_end|>\n"
+    assert found == f"{user}<|im_start|>assistant\n The sum of</think> 1 and "
+    parts = {"role": "assistant", "content": [{"type": "text", "text": "One"}]}
+    body = {"continue_final_message": True, "add_generation_prompt": False}
+    assert prompt_of(messages=[*HI, parts], **body) == f"{user}<|im_start|>assistant\nOne"
+    assert prompt_of(messages=HI, add_generation_prompt=False) == user
+    assert prompt_of(messages=HI, add_generation_prompt=True) == f"{user}<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": HI},
+        {"messages": [*HI, {"role": "assistant", "content": ""}]},
+        {"messages": [*HI, {"role": "assistant", "content": "a"}], "add_generation_prompt": True},
+    ],
+)
+def test_what_cannot_go_on_is_refused(body: dict[str, Any]) -> None:
+    with served("") as (_, client):
+        response = post(client, **body, continue_final_message=True)
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "continue_final_message"
+
+
+def test_a_template_that_drops_the_last_message_cannot_go_on() -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    with served("", template=template) as (_, client):
+        messages = [*HI, {"role": "assistant", "content": "a"}]
+        response = post(client, messages=messages, continue_final_message=True)
+        assert response.json()["error"]["param"] == "continue_final_message"
+
+
+def test_a_prediction_and_a_tier_are_taken() -> None:
+    prediction = {"type": "content", "content": "Hello, you!"}
+    with FakeHost() as host, serving(host) as client:
+        body: dict[str, Any] = {"prediction": prediction, "service_tier": "auto"}
+        found = post(client, **body).json()
+        assert found["choices"][0]["message"]["content"] == "Hello, world!"
+        assert found["service_tier"] == "default"
+        assert found["usage"]["completion_tokens_details"] == {
+            "reasoning_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        }
+        *chunks, _ = events(post(client, **body, stream=True).text)
+        assert {each["service_tier"] for each in chunks} == {"default"}
+        parts = {"type": "content", "content": [{"type": "text", "text": "a"}]}
+        assert post(client, prediction=parts).status_code == 200
+        plain = post(client).json()
+        assert "service_tier" not in plain
+        assert plain["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
+        wrong = post(client, prediction={"type": "other", "content": ""})
+        assert wrong.json()["error"]["param"] == "prediction.type"
