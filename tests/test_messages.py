@@ -243,6 +243,13 @@ def test_tools_are_chosen() -> None:
         assert prompts(host)[-1] == "[user:hi]"
 
 
+def test_an_answer_goes_on_with_the_assistants_words() -> None:
+    with served(" far.") as (host, client):
+        found = answered(client, messages=[*HI, {"role": "assistant", "content": "So "}])
+        assert [each["text"] for each in found["content"]] == [" far."]
+        assert prompts(host)[-1] == "[user:hi][assistant:So "
+
+
 def test_thinking_is_asked_for() -> None:
     with served("so it is</think>yes") as (host, client):
         found = answered(client, thinking={"type": "enabled", "budget_tokens": 100})
@@ -370,7 +377,7 @@ def refusing() -> Iterator[tuple[FakeHost, httpx.Client]]:
          "messages[0].content[0].content[0].type"),
         ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "a",
           "name": "b"}]}, *HI]}, "messages[0].content[0].input"),
-        ({"messages": [*HI, {"role": "assistant", "content": "So"}]}, "messages[1].role"),
+        ({"messages": [*HI, {"role": "assistant", "content": ""}]}, "messages"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": None}, "max_tokens"),
         ({"stop_sequences": "a"}, "stop_sequences"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,10 @@ import httpx
 import pytest
 from fakes import BOS, FakeHost
 from serving import events, serving
+
+from llmengine.core import Output, TokenLogprob, Usage
+from llmengine.server.completion_format import CompletionFormat
+from llmengine.server.format import Head
 
 
 @pytest.fixture
@@ -154,8 +159,8 @@ def test_what_is_missing_before_a_suffix_is_filled_in() -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"best_of": 2}, "best_of"),
-        ({"best_of": 2, "n": 1}, "best_of"),
+        ({"best_of": 1, "n": 2}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
         ({"echo": True, "logprobs": 1}, "echo"),
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": [258]}, "prompt"),
@@ -181,3 +186,27 @@ def test_refusals_name_the_parameter(
 
 def test_best_of_may_equal_n(client: httpx.Client) -> None:
     assert len(complete(client, best_of=2, n=2).json()["choices"]) == 2
+
+
+def test_the_likeliest_of_several_are_told(client: httpx.Client, host: FakeHost) -> None:
+    found = complete(client, best_of=3, n=2, prompt=["ab", "cd"], echo=True, seed=1).json()
+    texts = [each["text"] for each in found["choices"]]
+    assert texts == ["abHello, world!"] * 2 + ["cdHello, world!"] * 2
+    assert {each["logprobs"] for each in found["choices"]} == {None}
+    assert [each.params.logprobs for each in host.requests] == [0] * 6
+    assert [each.params.seed for each in host.requests] == [1, 2, 3] * 2
+    assert found["usage"]["completion_tokens"] == 6 * 13
+
+    def likely(text: str, *logprobs: float) -> list[Output]:
+        tokens = tuple(TokenLogprob(1, b"a", each) for each in logprobs)
+        return [Output("a", text, 1, tokens), Output("a", finish_reason="stop")]
+
+    format = CompletionFormat(
+        Head("a", 1, "m", "fp"), ["", "", "", ""], prompts=2, logprobs=None, usage=False
+    )
+    outputs = [
+        likely("a", -2), likely("long", -1, -1, -1), likely("b", -1.5),
+        likely("c", -0.1), likely("d", -0.3), likely("e", -0.2),
+    ]  # fmt: skip
+    whole = asyncio.run(format.whole(outputs, Usage(1, 1)))
+    assert [each.text for each in whole.choices] == ["long", "b", "c", "e"]

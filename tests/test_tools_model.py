@@ -127,3 +127,45 @@ def test_thinking_comes_apart_and_is_counted(client: openai.OpenAI) -> None:
     assert message.content == "35 - 12 = 23."
     tokens = found.usage.completion_tokens_details.reasoning_tokens
     assert 0 < tokens < found.usage.completion_tokens
+
+
+def test_an_answer_goes_on_where_it_was_cut(client: openai.OpenAI) -> None:
+    hello = [{"role": "user", "content": "Hello!"}]
+    asked = {"model": "tiny-chat", "temperature": 0, "max_tokens": 60}
+    whole = client.chat.completions.create(messages=hello, **asked).choices[0].message.content
+    begun = whole[: whole.index(" ", len(whole) // 2)]
+    rest = client.chat.completions.create(
+        messages=[*hello, {"role": "assistant", "content": begun}],
+        extra_body={"continue_final_message": True, "add_generation_prompt": False},
+        **asked,
+    )
+    assert begun + rest.choices[0].message.content == whole
+
+
+def test_one_call_ends_the_answer_and_a_form_leaves_it_possible(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+              "additionalProperties": False}  # fmt: skip
+    form = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema, "strict": True}}
+    asked = {"model": "tiny-chat", "temperature": 0, "max_tokens": 100, "tools": [WEATHER]}
+    called = client.chat.completions.create(
+        messages=ASK, response_format=form, parallel_tool_calls=False, **asked
+    ).choices[0]
+    assert called.finish_reason == "tool_calls"
+    assert json.loads(called.message.tool_calls[0].function.arguments) == {"city": "Paris"}
+    said = client.chat.completions.create(
+        messages=ASK, response_format=form, tool_choice="none", **asked
+    ).choices[0]
+    jsonschema.validate(json.loads(said.message.content), schema)
+
+
+def test_functions_are_called_as_of_old(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny-chat", "temperature": 0, "max_tokens": 100, "messages": ASK}
+    functions = [WEATHER["function"]]
+    whole = client.chat.completions.create(functions=functions, **asked).choices[0]
+    assert whole.finish_reason == "function_call"
+    assert whole.message.function_call.name == "get_weather"
+    chunks = list(client.chat.completions.create(functions=functions, stream=True, **asked))
+    deltas = [each.choices[0].delta.function_call for each in chunks]
+    text = "".join(each.arguments for each in deltas if each)
+    assert json.loads(text) == json.loads(whole.message.function_call.arguments)
+    assert chunks[-1].choices[0].finish_reason == "function_call"

@@ -180,6 +180,16 @@ class CompletionBody(Body, frozen=True, kw_only=True):
     best_of: Choices | None = None
     suffix: str | None = None
 
+    @property
+    def choices(self) -> int:
+        """Answers that are computed to each prompt."""
+        return self.best_of or self.told
+
+    @property
+    def told(self) -> int:
+        """Those of them that are told, the best ones."""
+        return self.n or 1
+
 
 class WarmBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What POST /v1/cache/warm takes: one of `prompt` and `messages`."""

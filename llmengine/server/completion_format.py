@@ -10,20 +10,21 @@ from llmengine.core import Output
 from llmengine.server import wire
 from llmengine.server.format import Head, finish_reason, merged, usage
 from llmengine.server.framing import PLAIN
-from llmengine.server.logprobs import CompletionLogprobs
+from llmengine.server.logprobs import CompletionLogprobs, mean
 
 
 class CompletionFormat:
     framing = PLAIN
 
     def __init__(
-        self, head: Head, echoes: Sequence[str], *, logprobs: int | None, usage: bool
+        self, head: Head, echoes: Sequence[str], *, prompts: int, logprobs: int | None, usage: bool
     ) -> None:
-        """`echoes`: what stands before the text of each choice."""
+        """`echoes`: what stands before the text of each choice that is told."""
         self._head: dict[str, Any] = {**head.fields, "object": "text_completion"}
         self._chunk_head = {**self._head, "usage": None} if usage else self._head
         self._usage = usage
         self._echoes = echoes
+        self._prompts = prompts
         self._tops = logprobs
         self._logprobs = [CompletionLogprobs() for _ in echoes]
 
@@ -49,9 +50,20 @@ class CompletionFormat:
     async def whole(self, outputs: Sequence[Sequence[Output]], of: core.Usage) -> wire.Completion:
         choices = [
             self._choice(index, merged(each), self._echoes[index])
-            for index, each in enumerate(outputs)
+            for index, each in enumerate(self._best(outputs))
         ]
         return wire.Completion(**self._head, choices=choices, usage=usage(of))
+
+    def _best(self, outputs: Sequence[Sequence[Output]]) -> list[Sequence[Output]]:
+        """Of the answers to each prompt those to be told, the likeliest first, if not all are."""
+        if len(outputs) == len(self._echoes):
+            return list(outputs)
+        computed, told = len(outputs) // self._prompts, len(self._echoes) // self._prompts
+        ranked = (
+            sorted(outputs[at : at + computed], key=mean, reverse=True)
+            for at in range(0, len(outputs), computed)
+        )
+        return [each for answers in ranked for each in answers[:told]]
 
     def _choice(self, index: int, output: Output, echo: str = "") -> wire.CompletionChoice:
         found = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine.chat import prompt
@@ -33,14 +34,19 @@ async def completions(request: Request) -> HTTPResponse | None:
     record_of(request).unknown = prepared.unknown
     body = prepared.body
     first = head(state, "cmpl-")
-    echoes = [
-        each.text if body.echo else "" for each in prepared.prompts for _ in range(body.choices)
-    ]
+    echoes = [each.text if body.echo else "" for each in prepared.prompts for _ in range(body.told)]
     format = CompletionFormat(
-        first, echoes, logprobs=prepared.params.logprobs, usage=body.include_usage
+        first,
+        echoes,
+        prompts=len(prepared.prompts),
+        logprobs=prepared.params.logprobs,
+        usage=body.include_usage,
     )
     tokens = [each.tokens for each in prepared.prompts]
-    return await answer(request, body, first, tokens, prepared.params, format)
+    params = prepared.params
+    if body.choices > body.told:  # they are ranked by their log-probabilities
+        params = replace(params, logprobs=params.logprobs or 0)
+    return await answer(request, body, first, tokens, params, format)
 
 
 def _prepare(state: State, content: bytes) -> _Prepared:
@@ -52,7 +58,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     prompts = [_prompt(state, each, body.suffix) for each in texts(body.prompt, "prompt")]
     if len(prompts) * body.choices > MAX_CHOICES:
         raise InvalidRequest(
-            f"{len(prompts)} prompts with `n` = {body.choices} are more than {MAX_CHOICES} answers",
+            f"{len(prompts)} prompts with {body.choices} answers each are more than {MAX_CHOICES}",
             param="n" if body.choices > 1 else "prompt",
         )
     params = parameters.sampling(body, state.sampling, state.info, constraint=constraint.of(body))
@@ -60,10 +66,10 @@ def _prepare(state: State, content: bytes) -> _Prepared:
 
 
 def _check_offered(state: State, body: CompletionBody) -> None:
-    if body.best_of is not None and body.best_of != body.choices:
-        raise InvalidRequest(
-            "`best_of`: answers are not ranked here, it may only equal `n`", param="best_of"
-        )
+    if body.choices < body.told:
+        raise InvalidRequest("`best_of` is less than `n`", param="best_of")
+    if body.choices > body.told and body.stream:
+        raise InvalidRequest("`best_of` above `n` cannot be streamed", param="best_of")
     if body.thinking_budget is not None:
         raise InvalidRequest(
             "`thinking_budget` is for /v1/chat/completions: a text has no tags of thinking",

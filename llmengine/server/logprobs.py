@@ -66,3 +66,9 @@ def _name(piece: bytes) -> str:
 def _finite(logprob: float) -> float:
     """JSON has no infinity: OpenAI writes -9999 for what cannot come."""
     return max(logprob, -9999.0)
+
+
+def mean(outputs: Sequence[core.Output]) -> float:
+    """The mean log-probability of the tokens of an answer; 0 where it has none."""
+    found = [token.logprob for each in outputs for token in each.logprobs]
+    return sum(found) / len(found) if found else 0.0

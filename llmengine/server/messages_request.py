@@ -49,6 +49,7 @@ NAMES = {
     r"response_format\.json_schema": "output_config.format",
     r"response_format": "output_config.format",
     r"max_completion_tokens": "max_tokens",
+    r"continue_final_message": "messages",
     r"reasoning_effort": "output_config.effort",
     r"thinking_budget": "thinking.budget_tokens",
     r"stop\b": "stop_sequences",
@@ -68,13 +69,6 @@ def asked(state: State, content: bytes, kind: type[B]) -> Asked:
     body, fields = decode(content, kind)
     strict = state.config.server.strict_parameters
     unknown = parameters.unknown(body, fields, strict=strict, refused=REFUSED, harmless=HARMLESS)
-    if body.messages[-1].role == "assistant":
-        param = f"messages[{len(body.messages) - 1}].role"
-        raise InvalidRequest(
-            f"`{param}`: an answer cannot be continued here, the last message has to be the user's",
-            param=param,
-            code="unsupported_parameter",
-        )
     more: dict[str, Any] = {}
     if isinstance(body, MessagesBody):
         more = {"max_completion_tokens": body.max_tokens, "stop": body.stop_sequences}
@@ -95,6 +89,7 @@ def _chat(state: State, body: CountBody, **more: Any) -> ChatBody:
         body,
         **more,
         messages=instructed(system, messages(body.messages)),
+        continue_final_message=body.messages[-1].role == "assistant",
         tools=[_tool(at, each) for at, each in enumerate(body.tools)] if body.tools else None,
         tool_choice=_choice(body.tool_choice),
         parallel_tool_calls=_parallel(body.tool_choice),
