@@ -287,7 +287,8 @@ class Slots:
     def check(self) -> None:
         """Raise AssertionError if the books disagree; for tests and idle moments."""
         held = {cell for slot in self._slots for cell in slot.cells}
-        assert len(held) <= self.cells.used
+        counted = sum(slot.length - len(slot.cells) for slot in self._slots)
+        assert len(held) + counted == self.cells.used
         for slot in self._slots:
             assert len(slot.cells) <= slot.length == len(slot.tokens)
             assert slot.owner is None or slot.owner.slot is slot
