@@ -9,11 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from llmengine.cache.entry import as_tokens
-from llmengine.cache.prompt_cache import PromptCache
 from llmengine.core import (
     CacheControl,
     FinishReason,
@@ -37,6 +34,9 @@ from llmengine.errors import (
     ErrorInfo,
     ModelUnavailable,
 )
+
+if TYPE_CHECKING:
+    from llmengine.cache.prompt_cache import PromptCache
 
 BOS = 256
 EOS = 257
@@ -154,9 +154,11 @@ class FakeHost:
         return struct.pack("<4f", *(count / norm for count in counts))
 
     def _warm(self, request: Request) -> None:
+        import numpy  # not before: commands without a model are tested to do without it
+
         assert self._cache is not None
-        tokens = as_tokens(request.prompt)
-        state = np.zeros(len(tokens), np.uint8)
+        tokens = numpy.array(request.prompt, numpy.int32)
+        state = numpy.zeros(len(tokens), numpy.uint8)
         self._cache.put(request.cache_salt, tokens, state, pinned=True, label=request.warm)
 
     def cache(self) -> CacheControl | None:
