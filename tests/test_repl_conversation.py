@@ -145,7 +145,8 @@ def test_settings_reach_the_next_request_and_can_be_taken_back(talk, host):
     assert talk.set("temperature", "0.1") == 0.1
     assert talk.set("stop", "END") == ("END",)
     say(talk, "hi")
-    assert host.requests[0].params == SamplingParams(temperature=0.1, stop=("END",))
+    expected = SamplingParams(temperature=0.1, stop=("END",), thinking_tags=("<think>", "</think>"))
+    assert host.requests[0].params == expected
     assert talk.set("temperature", "default") == 0.7
     assert talk.settings == {"stop": ("END",)}
 
