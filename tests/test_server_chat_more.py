@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from answers import GIVEN
 from fakes import FakeHost
-from grammars import accepts
+from grammars import accepts, begins
 from serving import events, serving
 from test_server_tools import CALL, HI, SECOND, answered, post, served
+
+from llmengine.chat.calls.style import Call
+from llmengine.chat.formats import FORMATS, Format
+from llmengine.chat.lark import Lark
+from llmengine.sampling import Constraint
+from llmengine.server.tools import ToolPlan
 
 FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": {
     "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
@@ -75,6 +82,39 @@ def test_other_forms_beside_tools_are_refused() -> None:
         bad = replace_schema({"type": "string", "not": {}})
         error = post(client, tools=GIVEN, response_format=bad).json()["error"]
         assert error["param"] == "response_format.json_schema.schema"
+
+
+def test_json_is_no_form_beside_calls_that_are_json() -> None:
+    with served("", template="<|python_tag|>{{ messages[0].content }}") as (_, client):
+        error = post(client, tools=GIVEN, response_format=FORM).json()["error"]
+        assert error["param"] == "response_format.json_schema.schema"
+        assert "tool_choice" in error["message"]
+        body = {"response_format": FORM, "tool_choice": "none"}
+        assert post(client, tools=GIVEN, **body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "format",
+    [each for each in FORMATS if not (each.calls and each.calls.bare)],
+    ids=lambda each: each.name,
+)
+def test_answer_and_call_are_both_possible_in_each_format(format: Format) -> None:
+    state: Any = SimpleNamespace(
+        template=SimpleNamespace(format=format), marks=SimpleNamespace(controls=lambda text: ())
+    )
+    plan = ToolPlan(GIVEN)
+    form = Constraint("json_object", param="response_format")
+    either = plan.or_answer(state, form)
+    lark = Lark(lambda text: ())
+    calls = Constraint("lark", lark.source(format.style.grammar(lark, plan.tools, several=True)))
+    for answer in ('{"n": 1}', '{"name": "get_weather", "n": 1}'):
+        assert accepts(either, answer)
+    call = format.style.write([Call("get_weather", {"city": "Oslo"}, "call00001")])
+    call = call.removeprefix(">>>")  # which the prompt ends with where it begins a call
+    assert begins(either, call[:3])
+    for size in (12, len(call)):
+        assert begins(either, call[:size]) == begins(calls, call[:size])
+    assert accepts(either, call) == accepts(calls, call)
 
 
 def replace_schema(schema: dict[str, Any]) -> dict[str, Any]:

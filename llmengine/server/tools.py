@@ -43,17 +43,26 @@ class ToolPlan(Struct, frozen=True):
         return Constraint("lark", lark.source(start), thinking, "tool_choice")
 
     def or_answer(self, state: State, form: Constraint) -> Constraint:
-        """The grammar of an answer of that form, or of calls; InvalidRequest if not of JSON."""
+        """The grammar of an answer of that form, or of calls.
+
+        Raises InvalidRequest where one could not be told from the other.
+        """
+        calls = state.template.format.calls
+        reason = ""
         if form.kind not in ("json_object", "json_schema"):
+            reason = "only JSON can be told from a call"
+        elif calls is not None and calls.bare:
+            reason = "a call is JSON too in this model's format"
+        if reason:
             raise InvalidRequest(
-                f"`{form.param}` and `tools` exclude each other, as only JSON can be told from a"
-                " call: send `tool_choice`: 'none'",
+                f"`{form.param}` and `tools` exclude each other, as {reason}:"
+                " send `tool_choice`: 'none'",
                 param=form.param,
             )
         lark = Lark(state.marks.controls)
         schema = parsed(form.source, form.param) if form.source else {"type": "object"}
-        calls = lark.rule(self._grammar(state, lark, self.tools))
-        start = choice([calls, lark.json(schema)])
+        called = lark.rule(self._grammar(state, lark, self.tools))
+        start = choice([called, lark.json(schema)])
         return Constraint("lark", lark.source(start), form.thinking, form.param)
 
     def _grammar(self, state: State, lark: Lark, tools: Sequence[Tool]) -> str:
