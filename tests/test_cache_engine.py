@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,19 @@ def test_a_model_file_that_changed_shares_nothing(tmp_path: Path) -> None:
     other.write_bytes(b"GGUF" + bytes(9_999_999) + b"\1")
     assert fingerprint.of_file(one) == fingerprint.of_file(one)
     assert fingerprint.of_file(one) != fingerprint.of_file(other)
+
+
+def test_idle_slots_are_kept_by_a_close_in_the_middle_of_work(tmp_path: Path) -> None:
+    options = settings(tmp_path, max_size_mb=64)
+    with Engine(options) as engine:
+        assert engine._cache is not None
+        # As in a busy hour, when there is no idle moment to save anything in.
+        engine._slots.save_next = lambda: False  # type: ignore[method-assign]
+        run(engine, requests(engine)[:2])
+        outputs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        text = chatml("Tell me a story.")
+        engine.submit(request(engine, "long", text, max_tokens=4000, ignore_eos=True), outputs.put)
+        outputs.get(timeout=60)
+        del engine._slots.save_next  # type: ignore[method-assign]
+    with Engine(options) as engine:
+        assert cached(run(engine, requests(engine)[:2])) > 400

@@ -7,6 +7,9 @@ import random
 import pytest
 from engine_fakes import Bench, answer, text_of
 
+from llmengine.cache.memory_tier import MemoryTier
+from llmengine.cache.policy import LRU
+from llmengine.cache.prompt_cache import PromptCache
 from llmengine.engine import runner
 from llmengine.llama.context import Status
 
@@ -218,6 +221,23 @@ def test_after_a_step_that_broke_off_the_books_are_empty_and_right(arena: bool) 
     bench.add("after", prompt(60), max_tokens=30)
     bench.run()
     assert bench.text("after") == text_of(answer(prompt(60), 30))
+
+
+def test_nothing_is_saved_of_what_a_failed_step_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PromptCache(MemoryTier(1 << 20, 100, 0, LRU()), None)
+    bench = Bench(cache=cache)
+    bench.add("idle", prompt(60), max_tokens=3)
+    bench.run()
+    bench.add("failed", prompt(70), max_tokens=3)
+
+    def save(*_: object) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(bench.context, "save", save)
+    (ended,) = bench.runner.end_all("error")[bench.sink]
+    assert (ended.request_id, ended.finish_reason) == ("failed", "error")
+    assert cache.list() == []
+    assert bench.slots.cells.used == 0
 
 
 def test_an_aborted_prefill_is_computed_again() -> None:

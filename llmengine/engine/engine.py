@@ -167,17 +167,20 @@ class Engine:
                 log.exception("a step failed; its requests are ended")
                 outputs = self._runner.end_all("error", Internal("the engine had to start over"))
             self._deliver(outputs)
-        self._deliver(self._runner.end_all("cancelled"))
         self._keep_states()
-
-    def _keep_states(self) -> None:
-        """Hand what the slots hold to the prompt cache, for the next start."""
+        self._deliver(self._runner.end_all("cancelled"))
         if self._fetcher:
             self._fetcher.close()
-        while self._slots.save_next():
-            pass
         if self._cache:
             self._cache.close()
+
+    def _keep_states(self) -> None:
+        """Hand what idle slots hold to the prompt cache, for the next start."""
+        try:
+            while self._slots.save_next():
+                pass
+        except Exception:  # the others are still to be told that this is the end
+            log.exception("what the slots hold could not be kept")
 
     def _receive(self) -> bool:
         """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""

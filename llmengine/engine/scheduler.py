@@ -226,7 +226,7 @@ class Scheduler:
         self.running.clear()
         self.waiting.clear()
         self._pool.clear()
-        self.slots.reset()
+        self.slots.reset(save=False)  # nobody knows any more what they hold
         return found
 
 

@@ -272,10 +272,10 @@ class Slots:
             self.cells.give(_ids(slot.cells))
         slot.empty()
 
-    def reset(self) -> None:
-        """Empty all slots and the memory itself."""
+    def reset(self, *, save: bool = True) -> None:
+        """Empty all slots and the memory itself, what idle ones hold saved before if it may."""
         for slot in self._slots:
-            if slot.idle:
+            if save and slot.idle:
                 self.save(slot)
             slot.owner = None
             self._policy.removed(slot)
