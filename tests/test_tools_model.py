@@ -169,3 +169,25 @@ def test_functions_are_called_as_of_old(client: openai.OpenAI) -> None:
     text = "".join(each.arguments for each in deltas if each)
     assert json.loads(text) == json.loads(whole.message.function_call.arguments)
     assert chunks[-1].choices[0].finish_reason == "function_call"
+
+
+def test_thinking_is_bounded_for_each_answer_and_in_streams(client: openai.OpenAI) -> None:
+    asked = {
+        "model": "tiny-chat",
+        "messages": [{"role": "user", "content": "What is 35 minus 12?"}],
+        "temperature": 0,
+        "n": 2,
+        "max_tokens": 60,
+        "extra_body": {"reasoning": {"max_tokens": 6}},
+    }
+    whole = client.chat.completions.create(**asked)
+    assert whole.usage.completion_tokens_details.reasoning_tokens <= 2 * 7  # with the closing tag
+    told = {each.index: (each.message.reasoning_content, each.message.content)
+            for each in whole.choices}  # fmt: skip
+    assert all(thought and answer for thought, answer in told.values())
+    streamed = {0: ["", ""], 1: ["", ""]}
+    for chunk in client.chat.completions.create(**asked, stream=True):
+        (choice,) = chunk.choices
+        streamed[choice.index][0] += getattr(choice.delta, "reasoning_content", None) or ""
+        streamed[choice.index][1] += choice.delta.content or ""
+    assert {index: tuple(parts) for index, parts in streamed.items()} == told
