@@ -101,6 +101,8 @@ MEMBERS = [
     b'"tool_choice": 1', b'"tool_choice": "required"', b'"tool_choice": {"type": "function"}',
     b'"chat_template_kwargs": 1', b'"chat_template_kwargs": {"messages": []}',
     b'"chat_template_kwargs": {"self": 1}', b'"guided_regex": 1',
+    b'"' + b"x" * 5000 + b'": 1', b'"a\\nb": 1, "a\\nb": 2', b'"previous_response_id": 1',
+    b'"instructions": 1', b'"text": 1', b'"system": 1', b'"thinking": 1',
     b'"guided_choice": {}', b'"guided_json": 1', b'"grammar": 1',
     b'"structured_outputs": {"a": 1}', b'"cache_salt": ""', b'"cache_salt": 1',
     b'"encoding_format": "hex"', b'"dimensions": 0', b'"dimensions": -1', b'"top_n": 0',

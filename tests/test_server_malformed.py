@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socket
 from collections.abc import Iterator
 
+import absurd
 import httpx
 import pytest
+import real
 from fakes import FakeHost
 from hostile import POSTS, bodies, good
 from serving import config, serving
@@ -13,7 +18,7 @@ from serving import config, serving
 from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.policy import LRU
 from llmengine.cache.prompt_cache import PromptCache
-from llmengine.server.openapi import Operation
+from llmengine.server.openapi import OPERATIONS, Operation
 
 # What is malformed elsewhere and means something here: no tokens are no text, and a template has
 # no use for what is sampled after it.
@@ -49,8 +54,9 @@ def refused(response: httpx.Response, body: bytes) -> None:
     assert set(error) == names, shown
     assert not anthropics or found["type"] == "error", shown
     assert error["type"] in ("invalid_request_error", "not_found_error"), shown
-    assert "\n" not in error["message"], shown
-    assert 0 < len(error["message"]) < 700, shown
+    assert error["message"].isprintable(), shown
+    assert 0 < len(error["message"]) <= 1000, shown
+    assert len(error.get("param") or "") <= 1000, shown
 
 
 @pytest.mark.parametrize("operation", POSTS, ids=lambda each: each.path)
@@ -66,3 +72,48 @@ def test_malformed_bodies_are_refused(client: httpx.Client, operation: Operation
             refused(response, body)
     assert client.post(operation.path, json=good(operation)).status_code == 200
     assert answered == [each for each in table if each in ANSWERED.get(operation.path, ())]
+
+
+IDS = [
+    "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%5c..%5cx", "%00", "%ff", "%ed%a0%80", "%F0%9F%99%82", "*",
+    "x" * 10_000, "%25", "'%20OR%201--", "%0d%0aX-Evil:1", "-1", "%", "%zz", "..", ".", "%20", "{}",
+    "resp_" + "0" * 24, "a?limit=x", "a?limit=%00&order=[]", "a?after=%ff", "a#b", ";", "&", "[]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [each for each in OPERATIONS if "{" in each.path],
+    ids=lambda each: f"{each.method} {each.path}",
+)
+def test_ids_that_nobody_gave(client: httpx.Client, operation: Operation) -> None:
+    at = (client.base_url.host, client.base_url.port or 80)
+    for id in IDS:
+        path = re.sub(r"\{\w+\}", lambda _, id=id: id, operation.path)  # type: ignore[misc]
+        head = f"{operation.method.upper()} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        with socket.create_connection(at) as stream:
+            stream.settimeout(5)
+            stream.sendall(f"{head}Connection: close\r\nContent-Length: 0\r\n\r\n".encode())
+            answer = b""
+            while chunk := stream.recv(65536):
+                answer += chunk
+        status = int(answer.split()[1])
+        assert 400 <= status < 500 or status == operation.status == 308, (id, answer[:300])
+        assert b"\r\nX-Evil" not in answer
+
+
+@pytest.mark.model
+def test_absurd_forms_and_parameters_on_the_embedded_model() -> None:
+    from llmengine.engine.engine import Engine
+
+    settings = real.config(context_size=1024, threads=1, disk=False)
+    question = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    with Engine(settings) as engine, serving(engine, settings) as client:
+        for more in absurd.parameters():
+            body = {**question, **more}
+            response = client.post("/v1/chat/completions", json=body)
+            if response.status_code != 200:
+                refused(response, json.dumps(body).encode())
+        assert client.post("/v1/chat/completions", json=question).status_code == 200
+        assert (engine.stats().running, engine.stats().waiting) == (0, 0)
+        engine._slots.check()

@@ -10,9 +10,12 @@ from sanic.response import empty
 
 from llmengine import errors
 from llmengine.errors import EngineError
+from llmengine.log import printable
 from llmengine.server import wire
 from llmengine.server.messages_wire import MessagesErrorBody, messages_error
 from llmengine.server.record import CLIENT_CLOSED, record_of
+
+MAX_MESSAGE = 1000  # characters
 
 _logger = logging.getLogger("llmengine.server")
 
@@ -51,7 +54,13 @@ def shape(request: Request, exception: Exception, error: EngineError) -> wire.Er
             "request %s failed: %s", request_id, error.message or "unexpected", exc_info=exception
         )
         message = f"internal error; the server's log has the reason under {request_id}"
-    return wire.Error(message, error.type, error.param, error.code)
+    param = None if error.param is None else _short(error.param)
+    return wire.Error(_short(message), error.type, param, error.code)
+
+
+def _short(text: str) -> str:
+    """One line, whatever names of the client's are in it."""
+    return printable(text[:MAX_MESSAGE])[:MAX_MESSAGE]
 
 
 def known(request: Request, exception: Exception) -> tuple[EngineError, int]:
