@@ -74,6 +74,20 @@ def test_malformed_bodies_are_refused(client: httpx.Client, operation: Operation
     assert answered == [each for each in table if each in ANSWERED.get(operation.path, ())]
 
 
+def test_more_prompts_than_allowed_are_not_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeHost() as host, serving(host) as client:
+        asked: list[str] = []
+        tokenize = host.tokenize
+        monkeypatch.setattr(
+            host, "tokenize", lambda text, **k: asked.append(text) or tokenize(text)
+        )
+        body = {"prompt": ["x"] * 100_000}
+        response = client.post("/v1/completions", json=body)
+        refused(response, b"many prompts")
+        assert response.json()["error"]["param"] == "prompt"
+        assert asked == []
+
+
 IDS = [
     "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%5c..%5cx", "%00", "%ff", "%ed%a0%80", "%F0%9F%99%82", "*",
     "x" * 10_000, "%25", "'%20OR%201--", "%0d%0aX-Evil:1", "-1", "%", "%zz", "..", ".", "%20", "{}",

@@ -55,12 +55,13 @@ def _prepare(state: State, content: bytes) -> _Prepared:
     unknown = parameters.unknown(body, fields, strict=strict)
     state.check_model(body.model)
     _check_offered(state, body)
-    prompts = [_prompt(state, each, body.suffix) for each in texts(body.prompt, "prompt")]
-    if len(prompts) * body.choices > MAX_CHOICES:
+    given = texts(body.prompt, "prompt")
+    if len(given) * body.choices > MAX_CHOICES:
         raise InvalidRequest(
-            f"{len(prompts)} prompts with {body.choices} answers each are more than {MAX_CHOICES}",
+            f"{len(given)} prompts with {body.choices} answers each are more than {MAX_CHOICES}",
             param="n" if body.choices > 1 else "prompt",
         )
+    prompts = [_prompt(state, each, body.suffix) for each in given]
     params = parameters.sampling(body, state.sampling, state.info, constraint=constraint.of(body))
     return _Prepared(body, prompts, params, unknown)
 
