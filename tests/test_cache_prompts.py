@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llmengine.cache.disk_tier import DiskTier
-from llmengine.cache.entry import as_tokens
+from llmengine.cache.entry import Entry, as_tokens
 from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.policy import LRU
 from llmengine.cache.prompt_cache import PromptCache, Speed
@@ -84,6 +84,28 @@ def test_what_is_too_large_for_memory_is_still_read(bench: Bench) -> None:
     found = cache.find("s", tokens_of(1), seconds_per_token=1)
     assert right(found.entry.tokens, cache.read(found))
     assert cache.stats().memory.entries == 0
+
+
+def test_what_is_removed_while_it_is_read_does_not_come_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bench.open(), 1)
+    cache = bench.open()  # as after a restart: on disk alone
+    assert cache.disk
+    found = cache.find("s", tokens_of(1), seconds_per_token=1)
+    assert found
+    read = cache.disk.get
+
+    def removed_meanwhile(entry: Entry, length: int = 0) -> object:
+        state = read(entry, length)
+        assert cache.clear() == 1
+        return state
+
+    monkeypatch.setattr(cache.disk, "get", removed_meanwhile)
+    state = cache.read(found)
+    assert state is not None
+    assert right(tokens_of(1), state)
+    assert cache.list() == []
 
 
 def test_a_use_in_memory_counts_on_disk(bench: Bench) -> None:

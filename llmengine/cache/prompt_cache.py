@@ -100,6 +100,8 @@ class PromptCache:
         self._reading[found.tier].note(len(state), seconds)
         self._tiers[found.tier].loaded(seconds)
         if keep and self.memory:
+            if self.disk and not self.disk.covers(entry.scope, entry.tokens, whole=True):
+                return state  # it was removed while it was read
             self.memory.put(
                 entry.scope,
                 entry.tokens,
