@@ -119,8 +119,10 @@ class Runner:
         if status is Status.OK:
             self._scheduler.commit(step)
             self._sample(sampled)
-            for work in step:
-                if not work.decoding and work.sequence.request.warm and not work.sequence.pending:
+            for work in reversed(step):
+                if work.decoding:
+                    break  # and so are all before it
+                if work.sequence.request.warm and not work.sequence.pending:
                     self._keep(work.sequence)
             return
         for work in step:

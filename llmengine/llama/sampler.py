@@ -147,18 +147,18 @@ class Sampler:
 
         Raises Internal where the model computed no numbers or the grammar has no token.
         """
-        token = self._forced()
-        if token is None:
+        if self._thinking is None:
             token = self._sample(context, row, logits)
-        if self._thinking is not None:
+        else:
+            forced = self._forced(self._thinking.due)
+            token = self._sample(context, row, logits) if forced is None else forced
             self._thinking.saw(token)
         if not math.isfinite(logits[token]):
             raise Internal("the model computed logits that are no numbers")
         return token
 
-    def _forced(self) -> int | None:
-        """The token with which thinking has to be closed now."""
-        token = self._thinking.due if self._thinking is not None else None
+    def _forced(self, token: int | None) -> int | None:
+        """The token with which thinking is closed now, if the grammar takes it."""
         if token is None or (self._matcher is not None and not self._matcher.take(token)):
             return None
         if self._chain:
