@@ -75,7 +75,11 @@ def address() -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "operation",
-    [each.ok() for each in schemathesis.openapi.from_dict(document()).get_all_operations()],
+    [
+        each.ok()
+        for each in schemathesis.openapi.from_dict(document()).get_all_operations()
+        if "/v1/engines" not in each.ok().path  # some releases follow where these lead
+    ],
     ids=lambda each: each.label,
 )
 def test_what_is_sent_at_random_gets_a_described_answer(
