@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -35,7 +37,8 @@ class Option(Struct, frozen=True):
         return self.key.endswith("_key")
 
 
-def options() -> dict[str, Option]:
+@cache
+def options() -> Mapping[str, Option]:
     """Every option by its path, like `server.port`, in the order of declaration."""
     found = (
         _option(section.name, field)
