@@ -14,9 +14,10 @@ import pytest
 from answers import GIVEN
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
+from dialects import CALL, FULL, served
 from fakes import FakeHost
 from pydantic import TypeAdapter
-from serving import config, eventually, serving
+from serving import config, eventually
 
 from llmengine.errors import EngineOverloaded
 
@@ -29,25 +30,7 @@ TOOLS = [
     for each in GIVEN
 ]
 HI = [{"role": "user", "content": "hi"}]
-CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich"}}\n</tool_call>'
-SECOND = '<tool_call>\n{"name": "get_time", "arguments": {"zone": "CET"}}\n</tool_call>'
-FULL = f"<think>hm</think>I look.\n{CALL}\n{SECOND}"
-SHOWING = (
-    "{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}"
-    "{% for m in messages %}[{{ m.role }}:{{ m.content }}"
-    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
-    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}]"
-    "{% endfor %}{% if enable_thinking %}<think>{% endif %}"
-)
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
-
-
-@contextlib.contextmanager
-def served(answer: Any = "Hello, world!", **more: Any) -> Iterator[tuple[FakeHost, httpx.Client]]:
-    settings = more.pop("settings", None) or config()
-    host = FakeHost(answer, **{"template": SHOWING, **more})
-    with host, serving(host, settings) as client:
-        yield host, client
 
 
 @contextlib.contextmanager
