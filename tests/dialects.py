@@ -1,4 +1,4 @@
-"""What the tests of the dialects share: scripted answers, and a server that gives them."""
+"""What tests of dialects and tools share: scripted answers, and a server that gives them."""
 
 from __future__ import annotations
 

@@ -9,12 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from answers import GIVEN
+from dialects import CALL, SECOND
 from fakes import FakeHost
 from serving import events, serving
 
 HI = [{"role": "user", "content": "hi"}]
-CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich"}}\n</tool_call>'
-SECOND = '<tool_call>\n{"name": "get_time", "arguments": {"zone": "CET"}}\n</tool_call>'
 SHOWING = (
     "{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}"
     "{% for m in messages %}[{{ m.role }}:{{ m.content }}"
