@@ -58,19 +58,25 @@ class Slow:
             self.bench.add(name, [400 + index, 1], max_tokens=LENGTH)
         self.bench.step()
 
+    def _idle(self) -> bool:
+        """Work until only a read is left to wait for; whether nothing is."""
+        while self.bench.step():
+            pass
+        return not self.bench.runner.busy
+
     def wait_for_read(self) -> None:
         self.wait_for(lambda: bool(self.disk.reads))
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
-        for _ in range(2000):
+        for _ in range(12_000):
             if happened():
                 return
             time.sleep(0.005)
-        raise AssertionError("it did not happen in 10 s")
+        raise AssertionError("it did not happen in a minute")
 
     def finish(self) -> None:
         self.disk.open.set()
-        self.bench.run()
+        self.wait_for(self._idle)
         assert self.bench.fetcher is not None
         self.bench.fetcher.close()
         self.bench.scheduler._admission._keeper.cache.close()  # type: ignore[union-attr]
