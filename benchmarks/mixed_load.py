@@ -103,13 +103,13 @@ def settle(engine: Engine, seconds: float = 10.0) -> None:
 def served(engine: Engine, config: Config) -> Iterator[str]:
     """The URL of a server in a thread; the engine is left open."""
     listener = run.bind("127.0.0.1", 0)
-    app = create_app(engine, config)
+    app = create_app(config)
     ready, loops, stops = threading.Event(), [], []
 
     async def main() -> None:
         loops.append(asyncio.get_running_loop())
         stops.append(asyncio.Event())
-        await run.serve(app, engine, listener, stops[0], drain_seconds=5, ready=ready.set)
+        await run.serve(app, lambda _: engine, listener, stops[0], ready=lambda _: ready.set())
 
     thread = threading.Thread(target=run.run, args=(main(),))
     thread.start()

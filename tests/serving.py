@@ -16,6 +16,8 @@ from sanic import Sanic
 from llmengine.chat.warm_file import WarmFile
 from llmengine.config import Config, LoggingConfig, ServerConfig
 from llmengine.core import Host
+from llmengine.errors import EngineError
+from llmengine.loading import Loading
 from llmengine.server import run
 from llmengine.server.app import create_app
 
@@ -27,35 +29,67 @@ def config(**server: Any) -> Config:
     return Config(server=ServerConfig(**{"drain_seconds": 5, **server}), logging=LoggingConfig())
 
 
+class Server:
+    """A server on a thread of its own; `open_host` gives it its host, `stop` ends it."""
+
+    def __init__(
+        self,
+        open_host: Callable[[Loading], Host],
+        settings: Config | None = None,
+        warm: Sequence[WarmFile] = (),
+    ) -> None:
+        self.ready = threading.Event()
+        self.error: BaseException | None = None
+        app = create_app(settings or config())
+        listener = run.bind("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        started = threading.Event()
+
+        async def main() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            started.set()
+            try:
+                await run.serve(
+                    app, open_host, listener, self._stop, warm=warm,
+                    ready=lambda _: self.ready.set(),
+                )  # fmt: skip
+            except EngineError as error:
+                self.error = error
+            finally:
+                listener.close()
+
+        self._thread = threading.Thread(target=run.run, args=(main(),), name="server")
+        self._thread.start()
+        assert started.wait(10)
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=20)
+
+    def tell_to_stop(self) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    def join(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
 @contextlib.contextmanager
 def serving(
     host: Host, settings: Config | None = None, warm: Sequence[WarmFile] = ()
 ) -> Iterator[httpx.Client]:
     """A client of a server for `host`, which is closed with it."""
-    settings = settings or config()
-    app = create_app(host, settings, warm)
-    listener = run.bind("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    loops: list[asyncio.AbstractEventLoop] = []
-    stops: list[asyncio.Event] = []
-    ready = threading.Event()
-
-    async def main() -> None:
-        loops.append(asyncio.get_running_loop())
-        stops.append(asyncio.Event())
-        drain = settings.server.drain_seconds
-        await run.serve(app, host, listener, stops[0], drain_seconds=drain, ready=ready.set)
-
-    thread = threading.Thread(target=run.run, args=(main(),), name="server")
-    thread.start()
-    assert ready.wait(10)
+    server = Server(lambda _: host, settings, warm)
+    assert server.ready.wait(10)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with server.client() as client:
             yield client
     finally:
-        loops[0].call_soon_threadsafe(stops[0].set)
-        thread.join(20)
-        assert not thread.is_alive()
+        server.tell_to_stop()
+        server.join()
 
 
 def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "llmengine"
 # Each row may import itself and the rows above it.
 LAYERS = [
     {"__init__"},
-    {"errors", "log", "hardware", "inventory", "plugins"},
+    {"errors", "hardware", "inventory", "loading", "log", "plugins"},
     {"metrics", "sampling"},
     {"config", "core"},
     {"options"},

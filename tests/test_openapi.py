@@ -29,8 +29,7 @@ UNDESCRIBED = {"/openapi.json", "/docs", "/metrics"}  # and what answers 501 onl
 
 
 def test_every_route_is_described() -> None:
-    with FakeHost() as host:
-        app = create_app(host, config())
+    app = create_app(config())
     routes = {
         (method.lower(), re.sub(r"<(\w+):\w+>", r"{\1}", route.uri))
         for route in app.router.routes

@@ -25,7 +25,7 @@ import sys
 sys.path[:0] = [{tests!r}]
 from fakes import FakeHost
 from llmengine.cli import local, main
-local.open_engine = lambda config: FakeHost("x" * {length}, delay=0.01)
+local.open_engine = lambda config, loading: FakeHost("x" * {length}, delay=0.01)
 main.main(["serve", *sys.argv[1:]])
 """
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
@@ -61,13 +61,8 @@ def finish(process: subprocess.Popen[str], seconds: float = 10) -> tuple[int, st
     return process.returncode, output, errors
 
 
-def refuses(url: str) -> bool:
-    """Whether no connection is taken any more."""
-    try:
-        httpx.get(f"{url}/health")
-    except httpx.ConnectError:
-        return True
-    return False
+def draining(url: str) -> bool:
+    return bool(httpx.get(f"{url}/health/ready").json()["status"] == "draining")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -108,7 +103,7 @@ def test_a_signal_lets_running_answers_finish_and_refuses_new_ones() -> None:
         thread.start()
         assert eventually(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
         process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: refuses(url))
+        assert eventually(lambda: draining(url))
         assert answers == []
         thread.join()
         assert answers[0].json()["choices"][0]["message"]["content"] == "x" * 800
@@ -126,7 +121,7 @@ def test_a_second_signal_ends_at_once() -> None:
         thread.start()
         assert eventually(lambda: httpx.get(f"{url}/health").json()["running"] == 1)
         process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: refuses(url))
+        assert eventually(lambda: draining(url))
         assert process.poll() is None
         before = time.monotonic()
         process.send_signal(signal.SIGTERM)

@@ -83,9 +83,11 @@ def test_health() -> None:
             "status": "ok",
             "version": __version__,
             "model": "fake",
+            "loaded": 1.0,
             "total_requests": 1,
             "running": 0,
             "waiting": 0,
+            "slots": 16,
         }
         assert client.head("/health").status_code == 200
 
@@ -208,12 +210,12 @@ def test_origins_that_the_config_names_are_let_in() -> None:
 @pytest.mark.parametrize("origin", ["*", "app.example.com", "https://a.example/", "null", ""])
 def test_origins_that_are_none_are_refused_at_the_start(origin: str) -> None:
     settings = Config(server=ServerConfig(enable_cors=True, cors_origins=(origin,)))
-    with FakeHost() as host, pytest.raises(ConfigError, match=r"server\.cors_origins"):
-        create_app(host, settings)
+    with pytest.raises(ConfigError, match=r"server\.cors_origins"):
+        create_app(settings)
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/completions"])
 def test_metrics_must_not_hide_an_endpoint(path: str) -> None:
     settings = Config(metrics=MetricsConfig(endpoint=path))
-    with FakeHost() as host, pytest.raises(ConfigError, match=r"metrics\.endpoint"):
-        create_app(host, settings)
+    with pytest.raises(ConfigError, match=r"metrics\.endpoint"):
+        create_app(settings)

@@ -9,15 +9,16 @@ from typing import TypeVar
 
 from llmengine.config import Config
 from llmengine.core import Host
+from llmengine.loading import Loading
 
 T = TypeVar("T")
 
 
-def open_engine(config: Config) -> Host:
+def open_engine(config: Config, loading: Loading | None = None) -> Host:
     """Load the model; raises ModelNotFound, ModelUnavailable, OutOfMemory and ConfigError."""
     from llmengine.engine.engine import Engine
 
-    return Engine(config)
+    return Engine(config, loading)
 
 
 @contextmanager

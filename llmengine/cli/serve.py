@@ -14,8 +14,10 @@ from llmengine.settings import Settings
 if TYPE_CHECKING:
     import asyncio
     import socket
+    from collections.abc import Sequence
 
-    from llmengine.core import Host, ModelInfo
+    from llmengine.chat.warm_file import WarmFile
+    from llmengine.core import ModelInfo
     from llmengine.server.app import App
     from llmengine.server.state import State
 
@@ -34,28 +36,24 @@ def serve(settings: Settings) -> None:
 
     SIGINT and SIGTERM let running requests finish (server.drain_seconds); a second one does not.
     """
-    from contextlib import closing
-
     from llmengine.chat import warm_file
-    from llmengine.cli import local
     from llmengine.server import run
     from llmengine.server.app import create_app
 
     config = settings.config
     files = warm_file.read_all(config.cache)
     # First of all: loading a large model for a port that is taken would waste minutes.
-    with (
-        run.bind(config.server.host, config.server.port) as listener,
-        closing(local.open_engine(config)) as host,
-    ):
-        app = create_app(host, config, files)
-        run.run(_serve(app, host, listener, config))
+    with run.bind(config.server.host, config.server.port) as listener:
+        run.run(_serve(create_app(config), listener, config, files))
 
 
-async def _serve(app: App, host: Host, listener: socket.socket, config: Config) -> None:
+async def _serve(
+    app: App, listener: socket.socket, config: Config, warm: Sequence[WarmFile]
+) -> None:
     import asyncio
     import signal
 
+    from llmengine.cli import local
     from llmengine.server import run
 
     stop = asyncio.Event()
@@ -64,11 +62,11 @@ async def _serve(app: App, host: Host, listener: socket.socket, config: Config) 
         loop.add_signal_handler(number, _signalled, stop, number)
     await run.serve(
         app,
-        host,
+        lambda loading: local.open_engine(config, loading),
         listener,
         stop,
-        drain_seconds=config.server.drain_seconds,
-        ready=lambda: _announce(listener, app.ctx.state, config),
+        warm=warm,
+        ready=lambda state: _announce(listener, state, config),
     )
 
 

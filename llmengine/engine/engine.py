@@ -28,6 +28,7 @@ from llmengine.grammar.compiler import Compiler
 from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
 from llmengine.llama.sampler import Sampler
+from llmengine.loading import Loading
 from llmengine.models import locate
 
 log = logging.getLogger("llmengine.engine")
@@ -36,14 +37,14 @@ log = logging.getLogger("llmengine.engine")
 class Engine:
     """Implements `llmengine.core.Host` in this process."""
 
-    def __init__(self, config: Config) -> None:
-        """Load the model and start the thread.
+    def __init__(self, config: Config, loading: Loading | None = None) -> None:
+        """Load the model, of which `loading` tells how far it is, and start the thread.
 
         Raises ModelNotFound, ModelUnavailable, OutOfMemory and ConfigError.
         """
         sizing.check(config)
         self._config = config
-        self._model = Model(locate.find(config.model), config)
+        self._model = Model(locate.find(config.model), config, loading)
         self._compiler = Compiler(self._model)
         self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
         try:

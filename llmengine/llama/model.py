@@ -18,6 +18,7 @@ from llmengine.core import Infill
 from llmengine.errors import ConfigError, InvalidRequest, ModelNotFound, ModelUnavailable
 from llmengine.llama import library
 from llmengine.llama.tokenizer import Tokenizer
+from llmengine.loading import Loading
 from llmengine.sampling import SamplingParams
 
 log = logging.getLogger("llmengine.llama")
@@ -43,12 +44,13 @@ _ADVICE = {
 class Model:
     """Wraps `llama_model`. Any thread may call; what needs `handle` or `vocab` is `in_use`."""
 
-    def __init__(self, path: Path, config: Config) -> None:
-        """Load the model.
+    def __init__(self, path: Path, config: Config, loading: Loading | None = None) -> None:
+        """Load the model, and tell `loading` how far it is.
 
-        Raises ModelNotFound, ModelUnavailable (not a GGUF, truncated, no weights) and ConfigError
-        (a device that is not there).
+        Raises ModelNotFound, ModelUnavailable (not a GGUF, truncated, no weights, stopped) and
+        ConfigError (a device that is not there).
         """
+        loading = loading or Loading()
         check_file(path)
         library.start()
         self._idle = threading.Condition()
@@ -57,9 +59,13 @@ class Model:
         self.path = path
         self.devices = library.choose_devices(config.model.device)
         library.forget_errors()
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), self._params(config))
+        params = self._params(config)
+        report = llama_cpp.llama_progress_callback(lambda fraction, _: loading.report(fraction))
+        params.progress_callback = report
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             reason = library.last_error("it is damaged or of an unknown kind")
+            reason = "it was stopped" if loading.stopped else reason
             raise ModelUnavailable(f"cannot load {path}: {reason}")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         if llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_NONE:

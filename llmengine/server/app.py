@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config as SanicConfig
 
-from llmengine.chat.warm_file import WarmFile
 from llmengine.config import Config, ServerConfig
-from llmengine.core import Host
 from llmengine.errors import ConfigError
 from llmengine.log import NAME as LOGGER
 from llmengine.server import (
@@ -31,9 +28,9 @@ from llmengine.server import (
     responses,
     tokens,
 )
+from llmengine.server.lifecycle import Lifecycle, lifecycle_of
 from llmengine.server.record import record_of
 from llmengine.server.security import OPEN, Origins, authorize
-from llmengine.server.state import State, state_of
 
 NAME = "llmengine"
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
@@ -56,18 +53,17 @@ FAMILIES = (
 App = Sanic[SanicConfig, SimpleNamespace]
 
 
-def create_app(host: Host, config: Config, warm: Sequence[WarmFile] = ()) -> App:
-    """The application that serves `host`; once it runs, it has the prompts of `warm` computed.
+def create_app(config: Config) -> App:
+    """The application. Raises ConfigError for settings it cannot serve with.
 
-    Raises ConfigError for settings and files it cannot serve with.
-
-    Run it by `llmengine.server.run`, in one process: another would need a model of its own.
+    Run it by `llmengine.server.run`, which gives it the model, in one process: another would need
+    a model of its own.
     """
     Sanic._app_registry.pop(NAME, None)  # Sanic keeps every application for ever, by its name
     app: App = Sanic(NAME, configure_logging=False)
     app.config.update(_sanic_settings(config.server))
     _quieten()
-    app.ctx.state = State(host, config, warm)
+    app.ctx.lifecycle = Lifecycle(config)
     app.ctx.origins = Origins(config.server)
     for family in FAMILIES:
         app.blueprint(family.blueprint.copy(family.blueprint.name))
@@ -113,7 +109,7 @@ async def _before(request: Request) -> HTTPResponse | None:
     transport.resume_reading()
     preflight = _origins(request).preflight(request)
     if preflight is None:
-        request.ctx.key = authorize(request, state_of(request).config.server)
+        request.ctx.key = authorize(request, lifecycle_of(request).config.server)
     return preflight
 
 
@@ -123,8 +119,8 @@ async def _after(request: Request, response: HTTPResponse) -> None:
     response.headers.update(_origins(request).headers(request))
     if record.unknown:
         response.headers["X-Unknown-Parameters"] = ", ".join(map(_header, record.unknown))
-    if not record.streamed:
-        state = state_of(request)
+    state = lifecycle_of(request).state
+    if state and not record.streamed:
         log = state.config.logging.log_requests
         record.finish(response.status, state.metrics, log=log)
 

@@ -1,37 +1,61 @@
-"""GET /health and the Prometheus metrics."""
+"""GET /health, its shorter forms for probes, and the Prometheus metrics."""
 
 from __future__ import annotations
-
-import time
 
 import psutil
 from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine import __version__
+from llmengine.core import Stats
 from llmengine.server import wire
+from llmengine.server.lifecycle import Lifecycle, lifecycle_of
 from llmengine.server.state import state_of
 
 blueprint = Blueprint("health")
 
 
 async def health(request: Request) -> HTTPResponse:
-    state = state_of(request)
-    stats = state.host.stats()
-    found = wire.Health(
-        status="ok",
+    """How it does: 200, or 503 while it takes no requests."""
+    lifecycle = lifecycle_of(request)
+    return _json(_report(lifecycle), lifecycle)
+
+
+async def live(_: Request) -> HTTPResponse:
+    """Whether the process should go on: it should, as long as this is answered."""
+    return _json(wire.Probe("ok"))
+
+
+async def ready(request: Request) -> HTTPResponse:
+    """Whether to send it requests: 200 or 503."""
+    lifecycle = lifecycle_of(request)
+    return _json(wire.Probe(lifecycle.status), lifecycle)
+
+
+for path, handler in (("", health), ("/live", live), ("/ready", ready)):
+    blueprint.add_route(handler, f"/health{path}", methods=["GET", "HEAD"])
+
+
+def _json(found: wire.Health | wire.Probe, lifecycle: Lifecycle | None = None) -> HTTPResponse:
+    status = 200 if lifecycle is None or lifecycle.ready else 503
+    return HTTPResponse(wire.encode(found), status, content_type="application/json")
+
+
+def _report(lifecycle: Lifecycle) -> wire.Health:
+    state = lifecycle.state
+    stats = state.host.stats() if state else Stats()
+    return wire.Health(
+        status=lifecycle.status,
         version=__version__,
-        model=state.model,
-        uptime_seconds=round(time.monotonic() - state.started, 3),
+        model=state.model if state else lifecycle.config.model.name,
+        loaded=1.0 if state else round(lifecycle.loading.fraction, 4),
+        uptime_seconds=round(lifecycle.uptime, 3),
         total_requests=stats.requests,
         running=stats.running,
         waiting=stats.waiting,
+        slots=stats.slots,
         cache_hit_rate=round(stats.cache_hit_rate, 4),
         memory_usage_mb=round(psutil.Process().memory_info().rss / 2**20, 1),
     )
-    return HTTPResponse(wire.encode(found), content_type="application/json")
-
-
-blueprint.add_route(health, "/health", methods=["GET", "HEAD"])
 
 
 async def metrics(request: Request) -> HTTPResponse:

@@ -136,6 +136,8 @@ OPERATIONS = (
         bodies.WarmBody, Warmed,
     ),
     Operation("get", "/health", "server", "How the server does.", answer=wire.Health),
+    Operation("get", "/health/live", "server", "Whether it lives.", answer=wire.Probe),
+    Operation("get", "/health/ready", "server", "Whether it takes requests.", answer=wire.Probe),
 )  # fmt: skip
 
 

@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from sanic.server import HttpProtocol
 
+from llmengine.chat.warm_file import WarmFile
 from llmengine.core import Host
-from llmengine.errors import ConfigError
+from llmengine.errors import ConfigError, EngineError
+from llmengine.loading import Loading
 from llmengine.server.app import App
+from llmengine.server.lifecycle import Lifecycle
+from llmengine.server.state import State
 from llmengine.server.warming import warm_all
 
 BACKLOG = 1024  # connections that wait to be accepted
@@ -65,31 +69,74 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def serve(
     app: App,
-    host: Host,
+    open_host: Callable[[Loading], Host],
     listener: socket.socket,
     stop: asyncio.Event,
     *,
-    drain_seconds: float,
-    ready: Callable[[], None] = lambda: None,
+    warm: Sequence[WarmFile] = (),
+    ready: Callable[[State], None] = lambda _: None,
 ) -> None:
-    """Serve on `listener` until `stop` is set; then let what runs finish and close `host`.
+    """Serve on `listener` until `stop` is set, from the time before the model is there.
 
-    What still runs after `drain_seconds` is cancelled: its clients get an error, not silence.
+    `open_host` loads it, on another thread, and `ready` hears of it; then the prompts of `warm` are
+    computed. In the end, what runs may finish; what still runs after `server.drain_seconds` is
+    cancelled: its clients get an error, not silence. Raises what `open_host` does.
     """
     server: Any = await app.create_server(sock=listener, protocol=HttpProtocol, backlog=BACKLOG)
     await server.startup()
     await server.start_serving()
-    ready()
-    warming = asyncio.create_task(warm_all(app.ctx.state))
-    await stop.wait()
-    warming.cancel()
-    server.close()
+    lifecycle: Lifecycle = app.ctx.lifecycle
+    try:
+        lifecycle.state = state = await _load(lifecycle, open_host, stop, warm)
+        if state:
+            ready(state)
+            warming = asyncio.create_task(warm_all(state))
+            await stop.wait()
+            warming.cancel()
+            lifecycle.draining = True
+            await _drain(state.host, lifecycle.config.server.drain_seconds)
+    finally:
+        server.close()
+        await _close_connections(server)
+        if lifecycle.state:
+            lifecycle.state.close()
+
+
+async def _load(
+    lifecycle: Lifecycle,
+    open_host: Callable[[Loading], Host],
+    stop: asyncio.Event,
+    warm: Sequence[WarmFile],
+) -> State | None:
+    """Load the model; None if it was told to stop before that was done."""
+
+    def load() -> State:
+        host = open_host(lifecycle.loading)
+        try:
+            return State(host, lifecycle.config, warm)
+        except BaseException:
+            host.close()
+            raise
+
+    loading = asyncio.get_running_loop().run_in_executor(None, load)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.is_set():
+        lifecycle.loading.stop()
+    try:
+        return await loading
+    except EngineError:
+        if stop.is_set():
+            return None
+        raise
+
+
+async def _drain(host: Host, seconds: float) -> None:
     loop = asyncio.get_running_loop()
-    if not await loop.run_in_executor(None, host.drain, drain_seconds):
-        _logger.warning("requests still ran after %g s and were cancelled", drain_seconds)
+    if not await loop.run_in_executor(None, host.drain, seconds):
+        _logger.warning("requests still ran after %g s and were cancelled", seconds)
     await loop.run_in_executor(None, host.close)
-    await _close_connections(server)
-    app.ctx.state.close()
 
 
 async def _close_connections(server: Any) -> None:

@@ -13,7 +13,8 @@ from sanic.response import empty
 from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError, Unauthorized
 
-OPEN = frozenset({"/docs", "/health", "/openapi.json"})  # for readers and probes without a key
+# For readers and probes without a key.
+OPEN = frozenset({"/docs", "/health", "/health/live", "/health/ready", "/openapi.json"})
 ADMINISTRATION = "v1/cache"  # what the paths of its routes begin with
 _EXPOSED = "X-Request-Id, X-Unknown-Parameters, Retry-After"
 

@@ -44,7 +44,6 @@ class State:
         self.responses = ResponseStore(config.server)
         self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
         self.metrics = Metrics(host.stats, self._cache_stats)
-        self.started = time.monotonic()
         # Templates and tokenizers take their time with long prompts; streams go on meanwhile.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="prompt")
 
@@ -112,5 +111,6 @@ class State:
 
 
 def state_of(request: Request) -> State:
-    state: State = request.app.ctx.state
+    """Raises ModelUnavailable while the model is being loaded."""
+    state: State = request.app.ctx.lifecycle.loaded
     return state

@@ -178,14 +178,20 @@ class ModelList(Struct, kw_only=True):
     data: list[Model]
 
 
+class Probe(Struct):
+    status: str
+
+
 class Health(Struct, kw_only=True):
     status: str
     version: str
     model: str
+    loaded: float  # share of the model's weights
     uptime_seconds: float
     total_requests: int
     running: int
     waiting: int
+    slots: int
     cache_hit_rate: float
     memory_usage_mb: float
 
