@@ -26,6 +26,9 @@ class Request(Struct, frozen=True, kw_only=True):
     cache_salt: str = ""  # prefixes are shared only between requests with the same one
     warm: str = ""  # if set: generate nothing, keep the prompt's state pinned under this label
     boundaries: tuple[int, ...] = ()  # prompt lengths at which a state is worth keeping, ascending
+    # Tokens of the completion that an engine reported before it was lost: this one goes on
+    # behind them. It needs the seed of then.
+    completion: tuple[int, ...] = ()
 
 
 class TopLogprob(Struct, frozen=True):
@@ -57,18 +60,22 @@ class Timings(Struct, frozen=True):
     decode: float
 
 
-class Output(Struct, frozen=True):
+class Output(Struct, frozen=True, omit_defaults=True):
     """What one step added to a request; the last one has a finish_reason."""
 
     request_id: str
     text: str = ""
-    tokens: int = 0  # tokens computed since the previous output
+    token_ids: tuple[int, ...] = ()  # computed since the previous output
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     stop: str | None = None  # the stop string that ended it, if one did
     usage: Usage | None = None  # on the last output
     timings: Timings | None = None  # on the last output
     error: ErrorInfo | None = None  # when finish_reason is "error"
+
+    @property
+    def tokens(self) -> int:
+        return len(self.token_ids)
 
 
 # Called on the engine's thread, at most once per step, with the outputs of all requests that

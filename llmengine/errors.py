@@ -36,6 +36,7 @@ class ErrorInfo(Struct, frozen=True):
     kind: str
     message: str
     param: str | None = None
+    code: str | None = None  # where it is closer than that of its kind
 
 
 class EngineError(Exception):
@@ -56,12 +57,14 @@ class EngineError(Exception):
 
     @property
     def info(self) -> ErrorInfo:
-        return ErrorInfo(type(self).__name__, self.message, self.param)
+        closer = self.code if self.code != type(self).code else None
+        return ErrorInfo(type(self).__name__, self.message, self.param, closer)
 
     @staticmethod
     def from_info(info: ErrorInfo) -> EngineError:
         """The exception again, at the other end of a queue or a socket."""
-        return _KINDS.get(info.kind, Internal)(info.message, param=info.param)
+        kind = _KINDS.get(info.kind, Internal)
+        return kind(info.message, param=info.param, code=info.code)
 
 
 class ConfigError(EngineError):

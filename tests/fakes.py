@@ -271,7 +271,7 @@ class _Running:
         text = self._decoder.decode(piece, done)
         if done:
             return self._last(self._reason, text, piece)
-        return Output(self.request.id, text, len(piece), self._logprobs(piece))
+        return Output(self.request.id, text, tuple(piece), self._logprobs(piece))
 
     def _last(
         self,
@@ -284,7 +284,7 @@ class _Running:
         return Output(
             self.request.id,
             text,
-            len(piece),
+            tuple(piece),
             self._logprobs(piece),
             reason,
             stop=self.stop if reason == "stop" else None,

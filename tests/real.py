@@ -44,8 +44,10 @@ class Result:
         return self.last.finish_reason if self.last else None
 
 
-def run(host: Host, requests: Iterable[Request]) -> dict[str, Result]:
-    """Submit all at once and wait for all."""
+def run(
+    host: Host, requests: Iterable[Request], outputs_of: dict[str, list[Output]] | None = None
+) -> dict[str, Result]:
+    """Submit all at once and wait for all; `outputs_of` gets the outputs of each."""
     requests = list(requests)
     outputs: queue.SimpleQueue[Any] = queue.SimpleQueue()
     results = {request.id: Result() for request in requests}
@@ -55,6 +57,8 @@ def run(host: Host, requests: Iterable[Request]) -> dict[str, Result]:
     while left:
         for output in outputs.get(timeout=120):
             result = results[output.request_id]
+            if outputs_of is not None:
+                outputs_of[output.request_id].append(output)
             result.text += output.text
             result.pieces.append(output.text)
             result.logprobs += output.logprobs

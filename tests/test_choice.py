@@ -96,3 +96,17 @@ def test_which_parameters_are_plain() -> None:
         {"presence_penalty": 0.5}, {"dry_multiplier": 0.8}, {"ignore_eos": True},
     ):  # fmt: skip
         assert not SamplingParams(**changed).plain  # type: ignore[arg-type]
+
+
+def test_what_was_drawn_elsewhere_is_skipped_with_what_was_drawn_again() -> None:
+    logits = rows(990)[0]
+    whole, rest = Choice(SamplingParams(), 1), Choice(SamplingParams(), 1)
+    for number in range(20):
+        whole.draw(logits)
+        rest.skip()
+        if number % 3 == 0:
+            whole.draw_again(logits)
+    assert [whole.draw(logits), whole.draw_again(logits)] == [
+        rest.draw(logits),
+        rest.draw_again(logits),
+    ]

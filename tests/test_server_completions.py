@@ -199,7 +199,7 @@ def test_the_likeliest_of_several_are_told(client: httpx.Client, host: FakeHost)
 
     def likely(text: str, *logprobs: float) -> list[Output]:
         tokens = tuple(TokenLogprob(1, b"a", each) for each in logprobs)
-        return [Output("a", text, 1, tokens), Output("a", finish_reason="stop")]
+        return [Output("a", text, (1,), tokens), Output("a", finish_reason="stop")]
 
     format = CompletionFormat(
         Head("a", 1, "m", "fp"), ["", "", "", ""], prompts=2, logprobs=None, usage=False

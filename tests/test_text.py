@@ -56,6 +56,12 @@ def test_text_ends_before_the_first_stop_string(
     assert not any(each in whole for each in stops)
 
 
+def test_whole_tokens_wait_until_nothing_of_them_is_held() -> None:
+    stream = TextStream(["stop"], whole=True)
+    assert [stream.push(each) for each in (b"a st", b"o", b"ve", b"b s")] == ["", "", "a stove", ""]
+    assert stream.flush() == "b s"
+
+
 def test_an_emoji_split_over_tokens_comes_whole() -> None:
     pieces = [bytes([byte]) for byte in "\U0001f469\u200d\U0001f680".encode()]
     texts = feed(TextStream(), pieces)

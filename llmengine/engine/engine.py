@@ -93,6 +93,9 @@ class Engine:
             room = min(room, request.params.max_tokens)
         sampler = self._sampler(request)
         sequence = Sequence(request, sink, sampler, room, self._scope(request.cache_salt))
+        for token in request.completion:
+            sampler.replay(token)
+            sequence.text.push(self._model.piece(token, request.special))
         with self._lock:
             self._admit(request.id)
             self._inbox.put(sequence)

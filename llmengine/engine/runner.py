@@ -196,7 +196,6 @@ class Runner:
     def _append(self, sequence: Sequence, token: int) -> None:
         """Add a sampled token and report what is sure of the text."""
         sequence.tokens.append(token)
-        sequence.unreported += 1
         self.completion_tokens += 1
         params = sequence.request.params
         if token in self._model.end_tokens and params.ends_at_eos:
@@ -214,8 +213,7 @@ class Runner:
 
     def _report(self, sequence: Sequence, text: str) -> None:
         logprobs = _release(sequence, text) if sequence.held_logprobs else ()
-        self._emit(sequence, Output(sequence.request.id, text, sequence.unreported, logprobs))
-        sequence.unreported = 0
+        self._emit(sequence, Output(sequence.request.id, text, sequence.report(), logprobs))
 
     def _emit(self, sequence: Sequence, output: Output) -> None:
         self._outputs.setdefault(sequence.sink, []).append(output)
@@ -236,14 +234,14 @@ class Runner:
         self, sequence: Sequence, reason: FinishReason, text: str, error: EngineError | None
     ) -> None:
         """Report the end of a sequence that the scheduler has forgotten."""
-        logprobs = _release(sequence, text, last=True)
+        logprobs = _release(sequence, text)
         self.finished[reason] += 1
         self._emit(
             sequence,
             Output(
                 sequence.id,
                 text,
-                tokens=sequence.unreported,
+                token_ids=sequence.report(),
                 logprobs=logprobs,
                 finish_reason=reason,
                 stop=sequence.text.stop,
@@ -277,12 +275,9 @@ class Runner:
                 self.fail(sequence, DeadlineExceeded("the request's deadline has passed"))
 
 
-def _release(sequence: Sequence, text: str, last: bool = False) -> tuple[TokenLogprob, ...]:
+def _release(sequence: Sequence, text: str) -> tuple[TokenLogprob, ...]:
     """The log-probabilities that belong to reported text; those of a stop string are dropped."""
-    held = sequence.held_logprobs
-    if not held or (sequence.text.holding and not last):
-        return ()
-    sequence.held_logprobs = []
+    held, sequence.held_logprobs = sequence.held_logprobs, []
     if sequence.text.stop is None:
         return tuple(held)
     left = len(text.encode())

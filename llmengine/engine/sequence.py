@@ -31,8 +31,9 @@ class Sequence:
         self.sink = sink
         self.sampler = sampler
         self.longest = len(request.prompt) + room  # tokens
-        self.text = TextStream(request.params.stop)
-        self.tokens = array("i", request.prompt)
+        # A token's log-probability comes with its text: no text of a token that is held in part.
+        self.text = TextStream(request.params.stop, whole=request.params.logprobs is not None)
+        self.tokens = array("i", request.prompt + request.completion)
         self.checkpoints: tuple[int, ...] = ()  # where its state is kept, in tokens, ascending
         self.slot: Slot | None = None
         self.fetch: Fetch | None = None  # a stored state that it is to start from
@@ -40,7 +41,7 @@ class Sequence:
         self.saved_length = 0  # tokens in that state
         self.cached_tokens = 0
         self.held_logprobs: list[TokenLogprob] = []  # of text that is held back
-        self.unreported = 0  # tokens computed since the last output
+        self.reported = len(self.tokens)  # tokens that outputs had
         self.submitted = time.monotonic()
         self.started: float | None = None  # when it first got a slot
         self.first_token: float | None = None
@@ -59,8 +60,8 @@ class Sequence:
 
     def start_from(self, cached: int) -> None:
         """Note how much of the prompt was at hand; what is computed again later is not counted."""
-        if not self.completion_length:
-            self.cached_tokens = cached
+        if self.first_token is None:
+            self.cached_tokens = min(cached, self.prompt_length)
 
     @property
     def computed(self) -> int:
@@ -86,6 +87,12 @@ class Sequence:
     def decoding(self) -> bool:
         """Whether one more token is all it needs, as in every step after prefill."""
         return self.pending == 1 and self.first_token is not None
+
+    def report(self) -> tuple[int, ...]:
+        """The tokens of the next output: those that no output had."""
+        found = tuple(self.tokens[self.reported :])
+        self.reported = len(self.tokens)
+        return found
 
     @property
     def usage(self) -> Usage:

@@ -13,15 +13,13 @@ class TextStream:
     the pieces joined are exactly the completion.
     """
 
-    def __init__(self, stops: Sequence[str] = ()) -> None:
+    def __init__(self, stops: Sequence[str] = (), *, whole: bool = False) -> None:
+        """With `whole`, no text is given while any is held back."""
+        self._whole = whole
         self._unfinished = b""  # bytes of a character
         self._stops = tuple(stops)
         self._held = ""
         self.stop: str | None = None  # the stop string that was met
-
-    @property
-    def holding(self) -> bool:
-        return bool(self._held)
 
     def push(self, piece: bytes) -> str:
         """Take a token's bytes, return the text that is now sure."""
@@ -36,7 +34,10 @@ class TextStream:
             at, self.stop = min(found, key=lambda each: each[0])
             text, self._held = self._held[:at], ""
             return text
-        sure = len(self._held) - self._unsure()
+        unsure = self._unsure()
+        if unsure and self._whole:
+            return ""
+        sure = len(self._held) - unsure
         text, self._held = self._held[:sure], self._held[sure:]
         return text
 

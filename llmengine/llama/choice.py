@@ -24,17 +24,32 @@ class Choice:
 
     def __init__(self, params: SamplingParams, seed: int) -> None:
         self._params = params
+        self._seed = seed
         self._random = np.random.Generator(np.random.Philox(seed))
+        self._drawn = 0  # tokens
 
     def draw(self, logits: Logits) -> int:
         """A token; where the logits are no numbers, one with such a logit."""
+        return self._at(self.skip(), logits)
+
+    def draw_again(self, logits: Logits) -> int:
+        """A token in place of the last one, by a number that `skip` need not know of."""
+        random = np.random.Generator(np.random.Philox([self._seed, self._drawn]))
+        return self._at(random.random(), logits)
+
+    def skip(self) -> float:
+        """The random number of the next token, as if it had been drawn."""
+        self._drawn += 1
+        return self._random.random()
+
+    def _at(self, share: float, logits: Logits) -> int:
         params = self._params
         if not math.isfinite(logits.max()):
             return int(logits.argmax())
         tokens = candidates(logits, params)
         scaled = logits[tokens].astype(np.float64) / params.temperature
         sums = np.exp(scaled - scaled.max()).cumsum()
-        at = sums.searchsorted(self._random.random() * sums[-1], side="right")
+        at = sums.searchsorted(share * sums[-1], side="right")
         return int(tokens[min(int(at), len(tokens) - 1)])
 
 

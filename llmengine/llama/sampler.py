@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import secrets
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Callable, Sequence
 
 import llama_cpp
 import numpy as np
@@ -46,20 +48,23 @@ class Sampler:
         self._matcher = matcher
         self._choice: Choice | None = None
         self._thinking: ThinkingBudget | None = None
+        self._tokens = 0  # of the completion so far
+        self._added = 0  # samplers in the chain
+        self._drawing: list[Callable[[int], llama_cpp.llama_sampler_p]] = []  # its last ones
         if params.thinking_budget is not None and params.thinking_tags is not None:
             self._thinking = ThinkingBudget(model, params.thinking_tags, params.thinking_budget)
         if self.greedy:
             return  # the largest logit needs no chain
-        seed = secrets.randbits(32) if params.seed is None else params.seed
+        self._seed = secrets.randbits(32) if params.seed is None else params.seed
         if params.plain:
-            self._choice = Choice(params, seed)
+            self._choice = Choice(params, self._seed)
             return
         self._chain = llama_cpp.llama_sampler_chain_init(
             llama_cpp.llama_sampler_chain_default_params()
         )
         self._add_biases(params)
         self._add_penalties(params, prompt, room)
-        self._add_choice(params, seed)
+        self._add_choice(params)
 
     def __del__(self) -> None:
         if self._chain:
@@ -71,8 +76,28 @@ class Sampler:
         """Whether the grammar allows nothing more."""
         return self._matcher is not None and self._matcher.ended
 
+    def replay(self, token: int) -> None:
+        """Go on by a token that an equal sampler chose."""
+        forced = self._thinking is not None and token == self._thinking.due
+        if self._choice is not None and not forced:
+            self._choice.skip()
+        if self._matcher is not None:
+            self._matcher.take(token)
+        self._accept(token)
+        self._saw(token)
+
+    def _saw(self, token: int) -> None:
+        self._tokens += 1
+        if self._thinking is not None:
+            self._thinking.saw(token)
+
+    def _accept(self, token: int) -> None:
+        if self._chain:
+            llama_cpp.llama_sampler_accept(self._chain, token)
+
     def _add(self, sampler: llama_cpp.llama_sampler_p) -> None:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+        self._added += 1
 
     def _add_biases(self, params: SamplingParams) -> None:
         vocabulary = self._model.vocabulary
@@ -111,7 +136,7 @@ class Sampler:
             llama_cpp.llama_sampler_accept(sampler, token)
         self._add(sampler)
 
-    def _add_choice(self, params: SamplingParams, seed: int) -> None:
+    def _add_choice(self, params: SamplingParams) -> None:
         """The order of llama.cpp's own default chain."""
         api = llama_cpp
         if params.temperature == 0:
@@ -122,9 +147,9 @@ class Sampler:
             tau, eta = params.mirostat_tau, params.mirostat_eta
             if params.mirostat == 1:
                 size = self._model.vocabulary
-                self._add(api.llama_sampler_init_mirostat(size, seed, tau, eta, 100))
+                self._add(api.llama_sampler_init_mirostat(size, self._seed, tau, eta, 100))
             else:
-                self._add(api.llama_sampler_init_mirostat_v2(seed, tau, eta))
+                self._add(api.llama_sampler_init_mirostat_v2(self._seed, tau, eta))
             return
         if params.top_n_sigma > 0:
             self._add(api.llama_sampler_init_top_n_sigma(params.top_n_sigma))
@@ -138,21 +163,34 @@ class Sampler:
             self._add(api.llama_sampler_init_min_p(params.min_p, 1))
         if params.xtc_probability > 0:
             chance, threshold = params.xtc_probability, params.xtc_threshold
-            self._add(api.llama_sampler_init_xtc(chance, threshold, 1, seed))
-        self._add(api.llama_sampler_init_temp(params.temperature))
-        self._add(api.llama_sampler_init_dist(seed))
+            self._drawing.append(
+                lambda seed: api.llama_sampler_init_xtc(chance, threshold, 1, seed)
+            )
+        self._drawing.append(lambda _: api.llama_sampler_init_temp(params.temperature))
+        self._drawing.append(api.llama_sampler_init_dist)
+
+    def _reseed(self) -> None:
+        """Have what draws begin anew with every token.
+
+        How many numbers it takes for one depends on the logits: in a stream of them, nobody could
+        find the place of a token without computing all before it.
+        """
+        seed = _seed_of(self._seed, self._tokens)
+        for _ in range(llama_cpp.llama_sampler_chain_n(self._chain) - self._added):
+            llama_cpp.llama_sampler_free(
+                llama_cpp.llama_sampler_chain_remove(self._chain, self._added)
+            )
+        for new in self._drawing:
+            llama_cpp.llama_sampler_chain_add(self._chain, new(seed))
 
     def sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
         """The next token, from output `row` of the last decode, whose `logits` are given.
 
         Raises Internal where the model computed no numbers or the grammar has no token.
         """
-        if self._thinking is None:
-            token = self._sample(context, row, logits)
-        else:
-            forced = self._forced(self._thinking.due)
-            token = self._sample(context, row, logits) if forced is None else forced
-            self._thinking.saw(token)
+        forced = self._forced(self._thinking.due) if self._thinking is not None else None
+        token = self._sample(context, row, logits) if forced is None else forced
+        self._saw(token)
         if not math.isfinite(logits[token]):
             raise Internal("the model computed logits that are no numbers")
         return token
@@ -161,34 +199,39 @@ class Sampler:
         """The token with which thinking is closed now, if the grammar takes it."""
         if token is None or (self._matcher is not None and not self._matcher.take(token)):
             return None
-        if self._chain:
-            llama_cpp.llama_sampler_accept(self._chain, token)
+        self._accept(token)
         return token
 
     def _sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
+        if self._drawing:
+            self._reseed()
         if self._matcher is None and self._chain:
             return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
         token = self._choose(logits)
         if self._matcher is not None and not self._matcher.take(token):
             # To find all that may follow costs far more than to check the one that was chosen.
-            token = self._choose(self._matcher.mask(logits))
+            token = self._choose(self._matcher.mask(logits), again=True)
             if not self._matcher.take(token):
                 raise Internal("the grammar takes none of the model's tokens")
-        if self._chain:
-            llama_cpp.llama_sampler_accept(self._chain, token)
+        self._accept(token)
         return token
 
-    def _choose(self, logits: Logits) -> int:
+    def _choose(self, logits: Logits, *, again: bool = False) -> int:
         if self.greedy:
             return int(logits.argmax())
         if self._choice is not None:
-            return self._choice.draw(logits)
+            return self._choice.draw_again(logits) if again else self._choice.draw(logits)
         candidates = np.zeros(len(logits), _CANDIDATE)
         candidates["id"] = np.arange(len(logits))
         candidates["logit"] = logits
         array = _token_array(candidates)
         llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
+
+
+def _seed_of(seed: int, token: int) -> int:
+    """A seed for one token; never the one that has llama.cpp take a random one."""
+    return zlib.crc32(struct.pack("<QQ", seed, token)) & 0x7FFFFFFF
 
 
 def _token_array(candidates: npt.NDArray[np.void]) -> llama_cpp.llama_token_data_array:

@@ -63,7 +63,7 @@ def merged(outputs: Sequence[Output]) -> Output:
     return Output(
         last.request_id,
         "".join(each.text for each in outputs),
-        sum(each.tokens for each in outputs),
+        tuple(token for each in outputs for token in each.token_ids),
         tuple(token for each in outputs for token in each.logprobs),
         last.finish_reason,
         usage=last.usage,
