@@ -11,6 +11,7 @@ from msgspec import Struct
 from llmengine.errors import ErrorInfo
 from llmengine.inventory import CacheStats, EntryDetail, EntryInfo
 from llmengine.sampling import SamplingParams
+from llmengine.usage import DeviceUsage, ProcessUsage
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -149,6 +150,9 @@ class Stats(Struct, frozen=True, kw_only=True):
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     last_step_seconds: float = 0.0
+    load_seconds: float = 0.0  # what loading the model took
+    process: ProcessUsage | None = None  # the engine's, as of a moment ago
+    devices: tuple[DeviceUsage, ...] = ()  # GPUs in use
 
     @property
     def cache_hit_rate(self) -> float:

@@ -180,6 +180,11 @@ def test_the_queue_of_embeddings_is_bounded_and_drained(chat: Engine) -> None:
     left = chat.embed([ids] * 8)
     assert chat.drain(60)
     assert left.done()
+    cancelled = sum(each.cancelled() for each in futures)
+    stats = chat.stats()
+    assert stats.requests == 25
+    assert stats.finished.get("cancelled", 0) == cancelled
+    assert stats.finished["stop"] == 25 - cancelled
 
 
 @pytest.mark.model

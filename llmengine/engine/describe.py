@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from llmengine.config import Config
 from llmengine.core import ModelInfo, Stats
+from llmengine.engine.embedder import Embedder
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.llama.model import Model
@@ -48,14 +51,15 @@ def _name(model: Model, token: int) -> str:
     return model.piece(token).decode("utf-8", "replace") if token >= 0 else ""
 
 
-def counted(runner: Runner, scheduler: Scheduler, requests: int, queued: int, limit: int) -> Stats:
-    """`requests` were accepted, `queued` are on their way, `limit` may run at once."""
+def counted(runner: Runner, scheduler: Scheduler, embedder: Embedder, limit: int) -> Stats:
+    """What they know; `limit` requests may run at once."""
+    # Copied first: their own threads go on counting.
+    finished = Counter(dict(runner.finished)) + Counter(dict(embedder.finished))
     slots = scheduler.slots
     return Stats(
-        requests=requests,
-        finished=dict(runner.finished),
+        finished=dict(finished),
         running=len(scheduler.running),
-        waiting=len(scheduler.waiting) + queued,
+        waiting=len(scheduler.waiting),
         steps=runner.steps,
         prompt_tokens=runner.prompt_tokens,
         prefilled_tokens=runner.prefilled_tokens,

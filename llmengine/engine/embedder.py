@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -100,6 +100,8 @@ class Embedder:
 
         A batch has `rows` tokens of up to `sequences` inputs.
         """
+        self.finished: Counter[str] = Counter()  # jobs, by how they ended
+        self._counting = threading.Lock()
         self._traits = traits
         self._new_context = new_context
         self._rows = rows
@@ -116,7 +118,13 @@ class Embedder:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="embeddings", daemon=True)
             self._thread.start()
+        job.future.add_done_callback(self._count)
         self._inbox.put(job)
+
+    def _count(self, done: Future[list[bytes]]) -> None:
+        failed = not done.cancelled() and done.exception()
+        with self._counting:
+            self.finished["cancelled" if done.cancelled() else "error" if failed else "stop"] += 1
 
     def close(self) -> None:
         """Fail what is left and free the context."""

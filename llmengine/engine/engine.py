@@ -6,10 +6,12 @@ import functools
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Sequence as Tokens
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
-from types import TracebackType
+
+from msgspec.structs import replace
 
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
@@ -42,6 +44,7 @@ class Engine:
 
         Raises ModelNotFound, ModelUnavailable, OutOfMemory and ConfigError.
         """
+        started = time.perf_counter()
         sizing.check(config)
         self._config = config
         self._model = Model(locate.find(config.model), config, loading)
@@ -52,6 +55,7 @@ class Engine:
         except BaseException:
             self._model.close()
             raise
+        self._load_seconds = time.perf_counter() - started
         self._lock = threading.Condition()
         self._active: set[str] = set()  # requests that have not had their last output
         self._doomed: set[str] = set()  # those of them that are cancelled
@@ -76,12 +80,7 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # Requests, from any thread
@@ -262,8 +261,13 @@ class Engine:
             )
 
     def stats(self) -> Stats:
-        queued = self._inbox.qsize()
-        return counted(self._runner, self._scheduler, self._requests, queued, self._config.slots)
+        found = counted(self._runner, self._scheduler, self._embedder, self._config.slots)
+        return replace(
+            found,
+            requests=self._requests,
+            waiting=found.waiting + self._inbox.qsize(),
+            load_seconds=self._load_seconds,
+        )
 
     def cache(self) -> CacheControl | None:
         if not self._config.cache.enabled:

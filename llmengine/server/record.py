@@ -41,7 +41,8 @@ class Record:
                 metrics.later_tokens(now - self._last[index], output.tokens)
             self._last[index] = now
         if output.timings is not None:
-            metrics.queued(output.timings.queued)
+            spent = output.timings
+            metrics.phases(spent.queued, spent.prefill, spent.decode)
 
     def finish(self, status: int, metrics: Metrics, *, log: bool) -> None:
         """Count and log the request; only the first call does."""

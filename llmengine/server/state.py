@@ -43,7 +43,7 @@ class State:
         self.dispatcher = Dispatcher(host)
         self.responses = ResponseStore(config.server)
         self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
-        self.metrics = Metrics(host.stats, self._cache_stats)
+        self.metrics = Metrics(self.model, host.stats, self._cache_stats)
         # Templates and tokenizers take their time with long prompts; streams go on meanwhile.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="prompt")
 
