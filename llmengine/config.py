@@ -15,13 +15,16 @@ from llmengine.sampling import SamplingParams
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
-def option(description: str, *, env: str = "", flag: str = "", **bounds: Any) -> Meta:
+def option(
+    description: str, *, env: str = "", flag: str = "", secret: bool = False, **bounds: Any
+) -> Meta:
     """What is said of an option beside its type and default.
 
     `env` is a second, shorter name of its environment variable, `flag` its name on the command
-    line where that is not the key itself.
+    line where that is not the key itself; what is `secret` is never shown.
     """
-    return Meta(description=description, extra={"env": env, "flag": flag}, **bounds)
+    extra = {"env": env, "flag": flag, "secret": secret}
+    return Meta(description=description, extra=extra, **bounds)
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,13 +37,41 @@ class ServerConfig(Section, frozen=True):
         int, option("Port to listen on; 0 takes a free one.", env="LLM_ENGINE_PORT", ge=0, le=65535)
     ] = 8000
     api_key: Annotated[
-        str, option("Key that clients must send; empty: none.", env="LLM_ENGINE_API_KEY")
+        str,
+        option("Key that clients must send; empty: none.", env="LLM_ENGINE_API_KEY", secret=True),
     ] = ""
     admin_key: Annotated[
         str,
         option(
-            "Key for /v1/cache; empty: the api_key serves for it too.", env="LLM_ENGINE_ADMIN_KEY"
+            "Key for /v1/cache; empty: the api_key serves for it too.",
+            env="LLM_ENGINE_ADMIN_KEY",
+            secret=True,
         ),
+    ] = ""
+    api_keys: Annotated[
+        tuple[str, ...],
+        option(
+            "More keys for clients, each NAME:KEY; the name is told in logs.",
+            env="LLM_ENGINE_API_KEYS",
+            secret=True,
+        ),
+    ] = ()
+    keys_file: Annotated[
+        str,
+        option("File of the keys that `llmengine keys` makes; empty: in the user's config folder."),
+    ] = ""
+    insecure: Annotated[
+        bool, option("Listen beyond this machine without a key: whoever reaches it may use it.")
+    ] = False
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        option("Names, beside addresses, that clients may call the server by."),
+    ] = ()
+    tls_cert: Annotated[
+        str, option("PEM file of the certificate, and those that vouch for it; empty: no TLS.")
+    ] = ""
+    tls_key: Annotated[
+        str, option("PEM file of its private key; empty: it is in the file of tls_cert.")
     ] = ""
     max_concurrent_requests: Annotated[
         int, option("Requests that run at once.", flag="slots", ge=1, le=128)

@@ -5,7 +5,8 @@
     ├── InvalidRequest           a parameter is wrong, `param` names it
     │   ├── ContextLengthExceeded
     │   └── PayloadTooLarge
-    ├── Unauthorized
+    ├── Unauthorized             no key, or a wrong one
+    ├── Forbidden                a key that may not do this, or a host that is not ours
     ├── NotFound                 no such route
     │   └── ModelNotFound
     ├── MethodNotAllowed
@@ -92,6 +93,13 @@ class Unauthorized(EngineError):
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
+    exit_code = 2
+
+
+class Forbidden(EngineError):
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_permissions"
     exit_code = 2
 
 

@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 
 from llmengine.config import Config
 
+MASK = "********"  # what is shown of a secret
+
 
 class Option(Struct, frozen=True):
     """One setting, as its declaration describes it."""
@@ -22,6 +24,7 @@ class Option(Struct, frozen=True):
     description: str
     alias: str = ""  # the shorter environment variable
     flag: str = ""  # without dashes
+    secret: bool = False  # whether its value is kept out of errors and listings
 
     @property
     def path(self) -> str:
@@ -30,11 +33,6 @@ class Option(Struct, frozen=True):
     @property
     def env(self) -> str:
         return f"LLM_ENGINE_{self.section}__{self.key}".upper()
-
-    @property
-    def secret(self) -> bool:
-        """Whether its value is kept out of errors and listings."""
-        return self.key.endswith("_key")
 
 
 @cache
@@ -61,6 +59,7 @@ def _option(section: str, field: msgspec.structs.FieldInfo) -> Option:
         description=meta.description or "",
         alias=extra.get("env", ""),
         flag=extra.get("flag", "") or field.name.replace("_", "-"),
+        secret=extra.get("secret", False),
     )
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "llmengine"
 LAYERS = [
     {"__init__"},
     {"errors", "hardware", "inventory", "loading", "log", "plugins", "usage"},
-    {"metrics", "sampling"},
+    {"keys", "metrics", "sampling"},
     {"config", "core"},
     {"options"},
     {"settings"},

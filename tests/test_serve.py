@@ -130,8 +130,19 @@ def test_a_second_signal_ends_at_once() -> None:
         thread.join()
 
 
-def test_an_open_door_is_told_loudly() -> None:
-    with served("--host", "0.0.0.0") as (_, _, lines):
+def test_a_door_without_a_key_is_not_opened_to_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "llmengine", "serve", "--host", "0.0.0.0", "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: whoever reaches 0.0.0.0 could use the server, as it has no key: make one with "
+        "`llmengine keys add`, set LLM_ENGINE_API_KEY, or allow it with --insecure\n"
+    )
+    with served("--host", "0.0.0.0", "--insecure") as (_, _, lines):
         assert any(line.startswith("warning: whoever reaches http://0.0.0.0:") for line in lines)
     with served("--host", "0.0.0.0", "--api-key", "k") as (_, _, lines):
         assert not any("warning" in line for line in lines)

@@ -87,7 +87,7 @@ def test_an_answer(client: httpx.Client, host: FakeHost) -> None:
 def test_a_stream(client: httpx.Client) -> None:
     response = chat(client, stream=True)
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"
     *chunks, done = events(response.text)
     assert done == "[DONE]"

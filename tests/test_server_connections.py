@@ -25,7 +25,7 @@ def send(client: httpx.Client, path: str, body: dict[str, Any]) -> socket.socket
     """A connection on which this request has been sent."""
     stream = socket.create_connection((client.base_url.host, client.base_url.port or 80))
     content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     stream.sendall(head.encode() + content)
     return stream
 

@@ -49,7 +49,12 @@ def connect(client: httpx.Client) -> socket.socket:
 
 def http(path: str, body: dict[str, Any], *headers: str) -> bytes:
     content = json.dumps(body)
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(content)}", *headers]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Length: {len(content)}",
+        *headers,
+    ]
     return "\r\n".join([*lines, "", content]).encode()
 
 
@@ -137,10 +142,10 @@ def test_requests_that_come_at_once_are_answered_in_their_order(
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /v1/completions?" + b"a=1&" * 16_384 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /v1/completions?" + b"a=1&" * 16_384 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % at for at in range(5000)) + b"\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nCookie: " + b"a=1; " * 20_000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nCookie: " + b"a=1; " * 20_000 + b"\r\n\r\n",
         b"POST " + CHAT.encode() + b" HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
         b"POST " + CHAT.encode() + b" HTTP/1.1\r\nContent-Length: 2000000000\r\n\r\n{}",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 500,
@@ -165,7 +170,7 @@ def test_methods_that_nobody_offers(client: httpx.Client, method: str) -> None:
     for path in (CHAT, "/v1/models", "/", "/v1/responses/x"):
         with connect(client) as stream:
             stream.sendall(
-                f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+                f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
             )
             answer = read_all(stream)
         assert answer.split()[1][:1] in (b"2", b"4"), (method, path, answer[:200])

@@ -26,8 +26,10 @@ def opened(config: Config, url: str, key: str) -> Iterator[CacheControl]:
 
 def remote(config: Config, url: str, key: str) -> RemoteCache:
     """The cache of a server; the settings have the key where `key` is empty."""
+    from llmengine.cli import title
     from llmengine.cli.remote_cache import RemoteCache
 
+    title.conceal([key])
     return RemoteCache(url, key or config.server.admin_key or config.server.api_key)
 
 

@@ -18,6 +18,7 @@ from llmengine.config import Config
 from llmengine.core import Request
 from llmengine.errors import ConfigError
 from llmengine.inventory import Warmed
+from llmengine.keys import digest
 from llmengine.sampling import SamplingParams
 
 
@@ -31,7 +32,7 @@ def warm(config: Config, file: WarmFile, label: str) -> Warmed:
             id=uuid.uuid4().hex,
             prompt=prompt.tokens,
             params=SamplingParams(),
-            cache_salt=salt_of(config.cache, key=config.server.api_key),
+            cache_salt=salt_of(config.cache, key=digest(config.server.api_key)),
             warm=label,
         )
         started = time.perf_counter()

@@ -9,7 +9,7 @@ import typer
 
 from llmengine.cli.options import takes_settings
 from llmengine.errors import ConfigError
-from llmengine.options import Option, options
+from llmengine.options import MASK, Option, options
 from llmengine.settings import Settings, load, render, values
 
 app = typer.Typer(help="Show, check and write settings.")
@@ -77,4 +77,4 @@ def init(
 
 def _value(settings: Settings, option: Option) -> object:
     value = getattr(getattr(settings.config, option.section), option.key)
-    return "********" if option.secret and value else value
+    return MASK if option.secret and value else value

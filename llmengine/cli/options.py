@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from llmengine import log
+from llmengine.cli import title
 from llmengine.config import LoggingConfig
 from llmengine.options import Option, options
 from llmengine.settings import Settings, load, values
@@ -38,6 +39,7 @@ def takes_settings(*paths: str, quiet: bool = False) -> Callable[[Command], Comm
         ) -> Any:
             given = {option.path: arguments.pop(name) for name, option in flags.items()}
             settings = load(given, assignments=assignments or (), path=config_file)
+            title.conceal(title.secrets_of(settings.config))
             log.configure(_logging(settings, quiet))
             return command(settings=settings, **arguments)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     "server.host",
     "server.port",
     "server.api_key",
+    "server.insecure",
     "model.context_size",
     "server.max_concurrent_requests",
 )
@@ -42,9 +43,11 @@ def serve(settings: Settings) -> None:
 
     config = settings.config
     files = warm_file.read_all(config.cache)
+    app = create_app(config)
     # First of all: loading a large model for a port that is taken would waste minutes.
     with run.bind(config.server.host, config.server.port) as listener:
-        run.run(_serve(create_app(config), listener, config, files))
+        app.ctx.guard.check_exposure(listener.getsockname()[0])
+        run.run(_serve(app, listener, config, files))
 
 
 async def _serve(
@@ -66,7 +69,7 @@ async def _serve(
         listener,
         stop,
         warm=warm,
-        ready=lambda state: _announce(listener, state, config),
+        ready=lambda state: _announce(app, listener, state),
     )
 
 
@@ -78,21 +81,18 @@ def _signalled(stop: asyncio.Event, number: int) -> None:
     _say("finishing what runs; once more ends at once")
 
 
-def _announce(listener: socket.socket, state: State, config: Config) -> None:
+def _announce(app: App, listener: socket.socket, state: State) -> None:
     import ipaddress
 
     address, port = listener.getsockname()[:2]
     local = ipaddress.ip_address(address.partition("%")[0])
     host = f"[{address}]" if local.version == 6 else address
-    url = f"http://{host}:{port}"
+    url = f"{'https' if state.config.server.tls_cert else 'http'}://{host}:{port}"
     _say(f"llmengine {__version__} serves {state.model} at {url}/v1 (Ctrl-C stops)")
-    if not config.server.api_key and not local.is_loopback:
-        _say(
-            f"warning: whoever reaches {url} may use it: there is no API key; set --api-key or "
-            "LLM_ENGINE_API_KEY",
-            colour="1;33",
-        )
-    key = " -H 'Authorization: Bearer KEY'" if config.server.api_key else ""
+    guarded = app.ctx.guard.keyring.guards("inference")
+    if not guarded and not local.is_loopback:
+        _say(f"warning: whoever reaches {url} may use it: there is no API key", colour="1;33")
+    key = " -H 'Authorization: Bearer KEY'" if guarded else ""
     _say(f"try: curl {url}{_example(state.info, key)}")
 
 

@@ -29,8 +29,9 @@ from llmengine.server import (
     tokens,
 )
 from llmengine.server.lifecycle import Lifecycle, lifecycle_of
+from llmengine.server.origins import Origins
 from llmengine.server.record import record_of
-from llmengine.server.security import OPEN, Origins, authorize
+from llmengine.server.security import OPEN, Guard
 
 NAME = "llmengine"
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
@@ -50,6 +51,14 @@ FAMILIES = (
     tokens,
 )
 
+# Answers are data: nothing in them is to be guessed at, kept, framed or run.
+SAFE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
 App = Sanic[SanicConfig, SimpleNamespace]
 
 
@@ -64,6 +73,7 @@ def create_app(config: Config) -> App:
     app.config.update(_sanic_settings(config.server))
     _quieten()
     app.ctx.lifecycle = Lifecycle(config)
+    app.ctx.guard = Guard(config)
     app.ctx.origins = Origins(config.server)
     for family in FAMILIES:
         app.blueprint(family.blueprint.copy(family.blueprint.name))
@@ -71,6 +81,8 @@ def create_app(config: Config) -> App:
         if (taken := config.metrics.endpoint) in OPEN or taken.startswith("/v1/"):
             raise ConfigError(f"metrics.endpoint: {taken} is an endpoint already")
         app.add_route(health.metrics, config.metrics.endpoint, name="metrics")
+    # Before the body is read: strangers fill no memory.
+    app.signal("http.routing.after")(_routed)
     app.on_request(_before)
     app.on_response(_after)  # type: ignore[no-untyped-call]
     app.exception(Exception)(errors.respond)
@@ -108,14 +120,25 @@ async def _before(request: Request) -> HTTPResponse | None:
     transport: Any = request.transport
     transport.resume_reading()
     preflight = _origins(request).preflight(request)
-    if preflight is None:
-        request.ctx.key = authorize(request, lifecycle_of(request).config.server)
+    if preflight is None and request.route is None:
+        _let_in(request)  # what leads nowhere is not told to strangers either
     return preflight
+
+
+async def _routed(request: Request, **_: Any) -> None:
+    _let_in(request)
+
+
+def _let_in(request: Request) -> None:
+    guard: Guard = request.app.ctx.guard
+    request.ctx.key = guard.let_in(request)
 
 
 async def _after(request: Request, response: HTTPResponse) -> None:
     record = record_of(request)
     response.headers["X-Request-Id"] = record.id
+    for name, value in SAFE_HEADERS.items():
+        response.headers.setdefault(name, value)
     response.headers.update(_origins(request).headers(request))
     if record.unknown:
         response.headers["X-Unknown-Parameters"] = ", ".join(map(_header, record.unknown))

@@ -12,6 +12,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from llmengine.chat import prompt
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
+from llmengine.keys import digest
 from llmengine.server import wire
 from llmengine.server.bodies import WarmBody, decode
 from llmengine.server.preparation import for_template
@@ -73,7 +74,7 @@ async def warm_one(request: Request) -> HTTPResponse:
     state = state_of(request)
     _ = state.cache  # refused here where it is turned off
     body, made = await state.in_worker(_prepare, state, request.body)
-    salt = state.salt(state.config.server.api_key, body.cache_salt)
+    salt = state.salt(digest(state.config.server.api_key), body.cache_salt)
     return _json(await warm(state, made, label=body.label, salt=salt))
 
 

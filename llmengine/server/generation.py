@@ -22,10 +22,7 @@ from llmengine.server.preparation import Prepared
 from llmengine.server.record import CLIENT_CLOSED, Record, record_of
 from llmengine.server.state import State, state_of
 
-STREAM_HEADERS = {
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # nginx would collect the events
-}
+STREAM_HEADERS = {"X-Accel-Buffering": "no"}  # nginx would collect the events
 
 
 def head(state: State, prefix: str) -> Head:
@@ -52,7 +49,7 @@ async def answer(
     the client goes away, and when anything fails.
     """
     state = state_of(request)
-    deadline, salt = state.deadline, state.salt(request.ctx.key, body.cache_salt)
+    deadline, salt = state.deadline, state.salt(request.ctx.key.digest, body.cache_salt)
     requests = [
         core.Request(
             id=f"{head.id}-{at * body.choices + choice}",

@@ -148,7 +148,9 @@ async def openapi(_: Request) -> HTTPResponse:
 
 @blueprint.get("/docs")
 async def docs(_: Request) -> HTTPResponse:
-    return HTTPResponse(docs_page.html(document()), content_type="text/html; charset=utf-8")
+    headers = {"Content-Security-Policy": docs_page.POLICY}
+    page = docs_page.html(document())
+    return HTTPResponse(page, headers=headers, content_type="text/html; charset=utf-8")
 
 
 @functools.cache

@@ -25,7 +25,7 @@ blueprint = Blueprint("responses")
 
 @blueprint.post("/v1/responses")
 async def create(request: Request) -> HTTPResponse | None:
-    state, key = state_of(request), request.ctx.key
+    state, key = state_of(request), request.ctx.key.digest
     first = head(state, "resp_")
     found = await state.in_worker(asked, state, first, key, request.body)
     record_of(request).unknown = found.unknown
@@ -49,7 +49,7 @@ async def create(request: Request) -> HTTPResponse | None:
 async def input_tokens(request: Request) -> HTTPResponse:
     state = state_of(request)
     none = head(state, "resp_")  # no answer is made
-    found = await state.in_worker(asked, state, none, request.ctx.key, request.body)
+    found = await state.in_worker(asked, state, none, request.ctx.key.digest, request.body)
     record_of(request).unknown = found.unknown
     return _json(InputTokenCount(len(found.chat.prompt.tokens)))
 
@@ -58,7 +58,7 @@ async def input_tokens(request: Request) -> HTTPResponse:
 async def retrieve(request: Request, id: str) -> HTTPResponse:
     if request.args.get("stream") == "true":
         raise InvalidRequest("`stream`: an answer streams only when it is made", param="stream")
-    state, key = state_of(request), request.ctx.key
+    state, key = state_of(request), request.ctx.key.digest
     if running := state.running.get((key, id)):
         return _json(running.response)
     return _json((await _stored(state, key, id)).response)
@@ -67,7 +67,7 @@ async def retrieve(request: Request, id: str) -> HTTPResponse:
 @blueprint.delete("/v1/responses/<id:str>")
 async def delete(request: Request, id: str) -> HTTPResponse:
     state = state_of(request)
-    if not await state.in_worker(state.responses.delete, request.ctx.key, id):
+    if not await state.in_worker(state.responses.delete, request.ctx.key.digest, id):
         raise _missing(id)
     return _json(ResponseDeleted(id))
 
@@ -75,13 +75,13 @@ async def delete(request: Request, id: str) -> HTTPResponse:
 @blueprint.get("/v1/responses/<id:str>/input_items")
 async def input_items(request: Request, id: str) -> HTTPResponse:
     """What the model got, also from the answers before; the latest first by default."""
-    stored = await _stored(state_of(request), request.ctx.key, id)
+    stored = await _stored(state_of(request), request.ctx.key.digest, id)
     return _json(_page(stored, request.args))
 
 
 @blueprint.post("/v1/responses/<id:str>/cancel")
 async def cancel(request: Request, id: str) -> HTTPResponse:
-    state, key = state_of(request), request.ctx.key
+    state, key = state_of(request), request.ctx.key.digest
     running = state.running.get((key, id))
     if running is None:
         await _stored(state, key, id)

@@ -15,6 +15,7 @@ from llmengine.chat.warm_file import WarmFile
 from llmengine.core import Host
 from llmengine.errors import ConfigError, EngineError
 from llmengine.loading import Loading
+from llmengine.server import tls
 from llmengine.server.app import App
 from llmengine.server.lifecycle import Lifecycle
 from llmengine.server.state import State
@@ -82,10 +83,15 @@ async def serve(
     computed. In the end, what runs may finish; what still runs after `server.drain_seconds` is
     cancelled: its clients get an error, not silence. Raises what `open_host` does.
     """
-    server: Any = await app.create_server(sock=listener, protocol=HttpProtocol, backlog=BACKLOG)
+    lifecycle: Lifecycle = app.ctx.lifecycle
+    server: Any = await app.create_server(
+        sock=listener,
+        protocol=HttpProtocol,
+        backlog=BACKLOG,
+        ssl=tls.context(lifecycle.config.server),
+    )
     await server.startup()
     await server.start_serving()
-    lifecycle: Lifecycle = app.ctx.lifecycle
     try:
         lifecycle.state = state = await _load(lifecycle, open_host, stop, warm)
         if state:

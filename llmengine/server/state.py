@@ -65,7 +65,7 @@ class State:
         return time.monotonic() + seconds if seconds else None
 
     def salt(self, key: str, given: str | None = None) -> str:
-        """What keeps the prefixes of requests with this API key and `cache_salt` to themselves."""
+        """What keeps the prefixes of requests with this key's digest and `cache_salt` apart."""
         return salt_of(self.config.cache, key=key, given=given)
 
     @property

@@ -10,6 +10,7 @@ from llmengine import core
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import EngineError
 from llmengine.inventory import Warmed
+from llmengine.keys import digest
 from llmengine.sampling import SamplingParams
 from llmengine.server.state import State
 
@@ -42,7 +43,7 @@ async def warm(state: State, prompt: Prompt, *, label: str, salt: str) -> Warmed
 
 async def warm_all(state: State) -> None:
     """Warm what the settings name, one after the other; what fails is told and passed over."""
-    salt = state.salt(state.config.server.api_key)
+    salt = state.salt(digest(state.config.server.api_key))
     for label, prompt in state.warm:
         try:
             done = await warm(state, prompt, label=label, salt=salt)
