@@ -264,11 +264,23 @@ class LoggingConfig(Section, frozen=True):
         Literal["pretty", "json"], option("How a log line looks.", flag="log-format")
     ] = "pretty"
     log_requests: Annotated[bool, option("One line per request, without its prompt.")] = True
+    log_prompts: Annotated[bool, option("Log prompts, as the model reads them.")] = False
+    slow_request_seconds: Annotated[
+        float,
+        option("From how long a request is logged as slow, with its phases; 0: never.", ge=0),
+    ] = 0.0
 
 
 class MetricsConfig(Section, frozen=True):
     enabled: Annotated[bool, option("Serve Prometheus metrics.")] = True
     endpoint: Annotated[str, option("Path of the metrics.", pattern=r"^/[\w/.-]*$")] = "/metrics"
+
+
+class TracingConfig(Section, frozen=True):
+    endpoint: Annotated[
+        str,
+        option("OTLP collector for traces, like http://127.0.0.1:4318; empty: no traces."),
+    ] = ""
 
 
 class Config(Section, frozen=True):
@@ -279,6 +291,7 @@ class Config(Section, frozen=True):
     sampling: SamplingParams = SamplingParams()
     logging: LoggingConfig = LoggingConfig()
     metrics: MetricsConfig = MetricsConfig()
+    tracing: TracingConfig = TracingConfig()
 
     @property
     def slots(self) -> int:

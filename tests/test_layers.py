@@ -41,6 +41,7 @@ OWNERS = {
     "tomli": {"settings"},
     "diskcache": {"cache", "server/responses_store.py"},
     "llguidance": {"llama", "grammar"},
+    "opentelemetry": {"server/tracing.py"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

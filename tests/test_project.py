@@ -52,9 +52,8 @@ def plain(requirement: str) -> str:
 @pytest.mark.parametrize("folder", ["llmengine", "tests", "benchmarks"])
 def test_what_is_imported_is_declared(folder: str) -> None:
     """Else it is there only as long as something else happens to need it."""
-    required = PROJECT["dependencies"]
-    if folder != "llmengine":
-        required = required + PROJECT["optional-dependencies"]["dev"]
+    extras = PROJECT["optional-dependencies"]
+    required = PROJECT["dependencies"] + extras["otel" if folder == "llmengine" else "dev"]
     declared = set(map(plain, required))
     provided = {
         file.parts[0].removesuffix(".py")

@@ -101,9 +101,9 @@ def test_a_client_that_does_not_read_holds_nobody_up() -> None:
         for stream in (False, True):
             body = {"prompt": "other", "stream": stream}
             assert "short" in client.post("/v1/completions", json=body).text
-        assert '"/v1/completions",status="499"' not in client.get("/metrics").text
+        assert '"/v1/completions",model="fake",status="499"' not in client.get("/metrics").text
         deaf.close()
-        gone = '"/v1/completions",status="499"} 1.0'
+        gone = '"/v1/completions",model="fake",status="499"} 1.0'
         assert eventually(lambda: gone in client.get("/metrics").text)
 
 

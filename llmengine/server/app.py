@@ -27,6 +27,7 @@ from llmengine.server import (
     rerank,
     responses,
     tokens,
+    tracing,
 )
 from llmengine.server.lifecycle import Lifecycle, lifecycle_of
 from llmengine.server.origins import Origins
@@ -72,6 +73,7 @@ def create_app(config: Config) -> App:
     app: App = Sanic(NAME, configure_logging=False)
     app.config.update(_sanic_settings(config.server))
     _quieten()
+    tracing.check(config.tracing)
     app.ctx.lifecycle = Lifecycle(config)
     app.ctx.guard = Guard(config)
     app.ctx.origins = Origins(config.server)
@@ -144,8 +146,7 @@ async def _after(request: Request, response: HTTPResponse) -> None:
         response.headers["X-Unknown-Parameters"] = ", ".join(map(_header, record.unknown))
     state = lifecycle_of(request).state
     if state and not record.streamed:
-        log = state.config.logging.log_requests
-        record.finish(response.status, state.metrics, log=log)
+        state.journal.finish(record, response.status)
 
 
 def _origins(request: Request) -> Origins:

@@ -88,6 +88,7 @@ class Job:
         self._complete: set[str] = set()
         self._unfinished = len(ids)
         self.stopped = False  # whether a client ended it
+        self.failed: tuple[int, Output] | None = None  # what the iteration ended with
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
 
     def receive(self, output: Output) -> None:
@@ -118,6 +119,7 @@ class Job:
             if output.finish_reason == "cancelled" and output.request_id in self._complete:
                 output = replace(output, finish_reason="stop")
             if (error := self._failure(output)) is not None:
+                self.failed = self._index[output.request_id], output
                 raise error
             yield self._index[output.request_id], output
 

@@ -119,13 +119,15 @@ async def computed(request: Request, inputs: Sequence[tuple[int, ...]]) -> Vecto
     """The embeddings of `inputs`; they are given up when the client goes away."""
     state, record = state_of(request), record_of(request)
     record.usage = core.Usage(sum(map(len, inputs)), 0)
+    await state.journal.prompts(record, inputs)
     future = asyncio.wrap_future(state.host.embed(inputs))
+    record.submitted()
     try:
         found = await asyncio.wait_for(future, state.config.server.request_timeout_seconds or None)
     except asyncio.TimeoutError:
         raise DeadlineExceeded("the request's deadline has passed") from None
     except asyncio.CancelledError:
-        record.finish(CLIENT_CLOSED, state.metrics, log=state.config.logging.log_requests)
+        state.journal.finish(record, CLIENT_CLOSED)
         raise
     return [np.frombuffer(each, "<f4") for each in found]
 

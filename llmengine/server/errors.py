@@ -47,13 +47,18 @@ def gone(_: Request, __: BaseException) -> HTTPResponse:
 
 def shape(request: Request, exception: Exception, error: EngineError) -> wire.Error:
     """What a client is told of `error`, which `exception` is known as."""
-    message = error.message
+    message, record = error.message, record_of(request)
+    record.error = error
     if isinstance(error, errors.Internal):
-        request_id = record_of(request).id
         _logger.error(
-            "request %s failed: %s", request_id, error.message or "unexpected", exc_info=exception
+            "%s %s failed: %s",
+            record.method,
+            record.endpoint,
+            error.message or "unexpected",
+            exc_info=exception,
+            extra=record.fields,
         )
-        message = f"internal error; the server's log has the reason under {request_id}"
+        message = f"internal error; the server's log has the reason under {record.id}"
     param = None if error.param is None else _short(error.param)
     return wire.Error(_short(message), error.type, param, error.code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from sanic import HTTPResponse, Request
 
@@ -63,8 +63,11 @@ async def answer(
         for at, prompt in enumerate(prompts)
         for choice in range(body.choices)
     ]
+    record = record_of(request)
+    await state.journal.prompts(record, prompts)
     job = await state.dispatcher.submit(requests)
-    generation = _Generation(state, record_of(request), job, len(requests), body.choices, watchers)
+    record.submitted()
+    generation = _Generation(state, record, job, len(requests), body.choices, watchers)
     try:
         if body.stream:
             await _stream(request, generation, format)
@@ -115,29 +118,41 @@ class _Generation:
     def usage(self) -> core.Usage:
         return total(self._usages, self._choices)
 
-    def saw(self, index: int, output: Output) -> None:
-        self._record.output(index, output, self._state.metrics)
-        if output.usage is not None:
-            self._usages[index] = output.usage
-            self._record.usage = self.usage
-        elif self._watchers:
+    async def outputs(self) -> AsyncIterator[tuple[int, Output] | None]:
+        """Those of the job."""
+        try:
+            async for item in self.job:
+                if item is not None:
+                    self._saw(*item)
+                yield item
+        finally:
+            if self.job.failed is not None:
+                self._record_output(*self.job.failed)
+
+    def _saw(self, index: int, output: Output) -> None:
+        self._record_output(index, output)
+        if output.usage is None and self._watchers:
             self._watchers[index].feed(output.text)
             if self._watchers[index].complete:
                 self.job.complete(index)
 
+    def _record_output(self, index: int, output: Output) -> None:
+        self._record.output(index, output, self._state.metrics)
+        if output.usage is not None:
+            self._usages[index] = output.usage
+            self._record.usage = self.usage
+
     async def whole(self) -> list[list[Output]]:
         """All outputs of each request."""
         outputs: list[list[Output]] = [[] for _ in self._usages]
-        async for item in self.job:
+        async for item in self.outputs():
             if item is not None:
                 index, output = item
-                self.saw(index, output)
                 outputs[index].append(output)
         return outputs
 
     def finish(self, status: int) -> None:
-        log = self._state.config.logging.log_requests
-        self._record.finish(status, self._state.metrics, log=log)
+        self._state.journal.finish(self._record, status)
 
 
 async def _stream(request: Request, generation: _Generation, format: Format) -> None:
@@ -150,12 +165,11 @@ async def _stream(request: Request, generation: _Generation, format: Format) -> 
     status, framing = 200, format.framing
     try:
         await response.send(framing.events(format.opening()))
-        async for item in generation.job:
+        async for item in generation.outputs():
             if item is None:
                 await response.send(framing.waiting)
                 continue
             index, output = item
-            generation.saw(index, output)
             if events := framing.events(format.chunks(index, output)):
                 await response.send(events)
         end = await format.closing(generation.usage)

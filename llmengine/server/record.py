@@ -1,35 +1,55 @@
-"""What is known of one HTTP request: for its log line and for the metrics, never its words."""
+"""What is known of one HTTP request while it is answered; never its words."""
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 from sanic import Request
 
-from llmengine.core import Output, Usage
-from llmengine.log import printable
+from llmengine.core import Output, Timings, Usage
+from llmengine.errors import EngineError
 from llmengine.metrics import Metrics
 
 CLIENT_CLOSED = 499  # as nginx counts clients that went away
+TRACE_HEADERS = ("traceparent", "tracestate")
 
-_logger = logging.getLogger("llmengine.server")
 _ID = re.compile(r"[!-~]{1,128}")
+
+Field = str | int | float
 
 
 class Record:
-    def __init__(self, request_id: str, endpoint: str) -> None:
+    def __init__(
+        self, request_id: str, method: str, endpoint: str, trace: Mapping[str, str]
+    ) -> None:
+        """`trace` has the headers of the trace that it is a part of, if it is of any."""
         self.id = request_id
+        self.method = method
         self.endpoint = endpoint
+        self.trace = trace
         self.unknown: list[str] = []  # parameters that mean nothing here
         self.streamed = False  # whether the answer ends after its headers
         self.usage: Usage | None = None
+        self.error: EngineError | None = None  # what it is refused with or failed by
+        self.arrived = time.time_ns()  # since the epoch
+        self.prepared: float | None = None  # seconds until the engine had it
+        self.timings: Timings | None = None  # of the answer that ended last
+        self.finished = False
         self._started = time.perf_counter()
         self._first: float | None = None
         self._last: dict[int, float] = {}  # when each choice's latest token came
-        self._finished = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.perf_counter() - self._started
+
+    def submitted(self) -> None:
+        """Note that the engine has it now."""
+        self.prepared = self.seconds
 
     def output(self, index: int, output: Output, metrics: Metrics) -> None:
         now = time.perf_counter()
@@ -41,41 +61,37 @@ class Record:
                 metrics.later_tokens(now - self._last[index], output.tokens)
             self._last[index] = now
         if output.timings is not None:
-            spent = output.timings
+            self.timings = spent = output.timings
             metrics.phases(spent.queued, spent.prefill, spent.decode)
 
-    def finish(self, status: int, metrics: Metrics, *, log: bool) -> None:
-        """Count and log the request; only the first call does."""
-        if self._finished:
-            return
-        self._finished = True
-        seconds = time.perf_counter() - self._started
-        metrics.request(self.endpoint, status, seconds)
-        if self.unknown:
-            _logger.warning(
-                "unknown parameters: %s",
-                printable(", ".join(self.unknown))[:500],
-                extra={"request": self.id},
-            )
-        if log:
-            polled = self.usage is None and status < 400
-            _logger.log(
-                logging.DEBUG if polled else logging.INFO,
-                "%s %d",
-                self.endpoint,
-                status,
-                extra=self._fields(seconds),
-            )
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds from the arrival on, in this order, as far as the request came.
 
-    def _fields(self, seconds: float) -> dict[str, str | int | float]:
-        fields: dict[str, str | int | float] = {"request": self.id}
+        What is left to the whole is what the answer took on its way, as to a slow client.
+        """
+        found = {} if self.prepared is None else {"prepare": self.prepared}
+        if self.timings is not None:
+            spent = self.timings
+            found |= {"queue": spent.queued, "prefill": spent.prefill, "decode": spent.decode}
+        return found
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """For lines of the log."""
+        fields: dict[str, Field] = {"request": self.id}
+        if self.error is not None:
+            fields["error"] = self.error.code
+            if self.error.param is not None:
+                fields["param"] = self.error.param[:100]
         if self.usage is not None:
             fields["prompt_tokens"] = self.usage.prompt_tokens
             fields["completion_tokens"] = self.usage.completion_tokens
             fields["cached_tokens"] = self.usage.cached_tokens
         if self._first is not None:
             fields["ttft"] = round(self._first, 4)
-        return {**fields, "seconds": round(seconds, 4)}
+        fields |= {name: round(seconds, 4) for name, seconds in self.phases.items()}
+        return {**fields, "seconds": round(self.seconds, 4)}
 
 
 def record_of(request: Request) -> Record:
@@ -86,5 +102,8 @@ def record_of(request: Request) -> Record:
         request_id = given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         # The route's pattern and not the path, which clients choose.
         route = request.route
-        record = request.ctx.record = Record(request_id, f"/{route.path}" if route else "other")
+        endpoint = f"/{route.path}" if route else "other"
+        headers = request.headers
+        trace = {name: headers[name] for name in TRACE_HEADERS if name in headers}
+        record = request.ctx.record = Record(request_id, request.method, endpoint, trace)
     return record

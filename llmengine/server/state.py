@@ -24,8 +24,10 @@ from llmengine.inventory import CacheStats
 from llmengine.metrics import Metrics
 from llmengine.sampling import advised
 from llmengine.server.dispatch import Dispatcher
+from llmengine.server.journal import Journal
 from llmengine.server.responses_format import ResponsesFormat
 from llmengine.server.responses_store import ResponseStore
+from llmengine.server.tracing import open_traces
 
 T = TypeVar("T")
 
@@ -44,6 +46,8 @@ class State:
         self.responses = ResponseStore(config.server)
         self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
         self.metrics = Metrics(self.model, host.stats, self._cache_stats)
+        traces = open_traces(config.tracing, self.model)
+        self.journal = Journal(host, config, self.metrics, traces)
         # Templates and tokenizers take their time with long prompts; streams go on meanwhile.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="prompt")
 
@@ -108,6 +112,7 @@ class State:
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
+        self.journal.close()
 
 
 def state_of(request: Request) -> State:
