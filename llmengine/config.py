@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 from llmengine.sampling import SamplingParams
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+# What becomes of a request that outgrows the context.
+Overflow = Literal["error", "truncate_left", "shift"]
 
 
 def option(
@@ -147,6 +149,13 @@ class ModelConfig(Section, frozen=True):
             le=2**24,
         ),
     ] = 0
+    overflow: Annotated[
+        Overflow,
+        option(
+            "What becomes of a request that outgrows max_sequence_length; truncate_left: the "
+            "prompt loses its oldest turns, shift: the answer goes on without its oldest tokens."
+        ),
+    ] = "error"
     context_size: Annotated[
         int,
         option(

@@ -30,6 +30,9 @@ class Request(Struct, frozen=True, kw_only=True):
     # Tokens of the completion that an engine reported before it was lost: this one goes on
     # behind them. It needs the seed of then.
     completion: tuple[int, ...] = ()
+    # If set, the answer goes on when the context is full: the oldest tokens are dropped then, but
+    # for so many at the head. Only where `ModelInfo.shifts`.
+    keep: int | None = None
 
 
 class TopLogprob(Struct, frozen=True):
@@ -51,6 +54,7 @@ class Usage(Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0  # prompt tokens whose KV was reused instead of computed
+    dropped_tokens: int = 0  # that the model no longer saw, or never: see `Request.keep`
 
 
 class Timings(Struct, frozen=True):
@@ -126,6 +130,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     infill: Infill | None  # None where the vocabulary cannot mark a gap
     device: str
     threads: int
+    shifts: bool = False  # whether the oldest tokens can be dropped while it writes
     needs_checkpoints: bool = False  # whether prefixes are reused at `Request.boundaries` only
 
 

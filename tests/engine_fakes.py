@@ -90,6 +90,7 @@ class FakeContext:
     steps: list[list[tuple[int, int, list[int], bool]]] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)  # of the next decodes, then OK
     copies: int = 0
+    shifts: int = 0
 
     def _held(self) -> set[int]:
         return {cell for held in self.sequences.values() for cell, _ in held}
@@ -146,6 +147,14 @@ class FakeContext:
 
     def clear(self) -> None:
         self.sequences.clear()
+
+    def shift(self, sequence: int, start: int, count: int) -> None:
+        held = self.sequences[sequence]
+        moved = {cell for cell, _ in held[start + count :]}
+        others = (each for name, each in self.sequences.items() if name != sequence)
+        assert not moved & {cell for each in others for cell, _ in each}, "others were moved, too"
+        self.sequences[sequence] = held[:start] + held[start + count :]
+        self.shifts += 1
 
     def usable(self, sequence: int, length: int, wanted: int) -> int:
         return wanted if wanted == length or self.can_truncate else 0
@@ -207,13 +216,16 @@ class Bench:
 
     def add(
         self, name: str, prompt: Tokens[int], max_tokens: int = 8, *, warm: str = "",
-        boundaries: tuple[int, ...] = (), **fields: object,
+        boundaries: tuple[int, ...] = (), keep: int | None = None, window: int = 0,
+        **fields: object,
     ) -> None:  # fmt: skip
         params = SamplingParams(temperature=0, max_tokens=max_tokens, **fields)  # type: ignore[arg-type]
         request = Request(
-            id=name, prompt=tuple(prompt), params=params, warm=warm, boundaries=boundaries
-        )
-        self.runner.add(Sequence(request, self.sink, GreedySampler(), max_tokens))  # type: ignore[arg-type]
+            id=name, prompt=tuple(prompt), params=params, warm=warm, boundaries=boundaries,
+            keep=keep,
+        )  # fmt: skip
+        sequence = Sequence(request, self.sink, GreedySampler(), max_tokens, window=window)  # type: ignore[arg-type]
+        self.runner.add(sequence)
         self.outputs[name] = []
 
     def step(self) -> list[str]:

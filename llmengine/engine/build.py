@@ -20,6 +20,7 @@ from llmengine.engine.pool import Pool
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.slots import Limits, Slots
+from llmengine.errors import ConfigError
 from llmengine.llama.context import Context
 from llmengine.llama.embedding import EmbeddingContext
 from llmengine.llama.model import Model
@@ -43,7 +44,7 @@ class Parts:
 def build(
     model: Model, config: Config, *, cells: int, threads: int, wake: Callable[[], None]
 ) -> Parts:
-    """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory.
+    """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory, ConfigError.
 
     `wake` is called on another thread when a state that was waited for is there.
     """
@@ -53,6 +54,12 @@ def build(
     kept = config.cache.max_sequences if config.cache.enabled else 0
     count = config.slots + kept
     context = Context(model, config, cells=cells, sequences=count, threads=threads)
+    if config.model.overflow == "shift" and not context.can_shift:
+        context.close()
+        raise ConfigError(
+            'model.overflow = "shift": this model cannot drop tokens while it writes; '
+            'choose "error" or "truncate_left"'
+        )
     cache = open_cache(config.cache)
     whole, least = model.needs_checkpoints, config.cache.min_tokens
     keeper = Keeper(cache, context, min_tokens=least, whole=whole) if cache else None

@@ -45,6 +45,10 @@ class Cells:
     def share(self, cells: CellIds) -> None:
         self._references[cells] += 1
 
+    def shared(self, cells: CellIds) -> bool:
+        """Whether another slot holds any of `cells`, too."""
+        return bool((self._references[cells] > 1).any())
+
     def give(self, cells: CellIds) -> None:
         self._references[cells] -= 1
         unused = cells[self._references[cells] == 0]

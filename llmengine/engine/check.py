@@ -18,6 +18,8 @@ def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) 
             code="unsupported_model",
         )
     check_tokens(request.prompt, info, info.max_sequence_length - 1, "prompt")
+    if request.keep is not None:
+        _check_keep(request.keep, info)
     if request.warm:
         _check_warm(len(request.prompt), cache)
 
@@ -42,6 +44,23 @@ def check_tokens(tokens: Sequence[int], info: ModelInfo, most: int, name: str) -
     if min(tokens) < 0 or max(tokens) >= info.vocabulary:
         raise InvalidRequest(
             f"the {name} has token ids outside 0..{info.vocabulary - 1}", param=name
+        )
+
+
+def _check_keep(keep: int, info: ModelInfo) -> None:
+    if not info.shifts:
+        raise InvalidRequest(
+            f"`overflow`: {info.name} cannot drop tokens while it writes, as models with recurrent "
+            "layers or positions in several dimensions, and performance.deterministic, cannot",
+            param="overflow",
+            code="unsupported_parameter",
+        )
+    most = info.max_sequence_length * 3 // 4
+    if keep > most:
+        raise InvalidRequest(
+            f"`n_keep`: {keep} tokens at the head would stay, and {most} may: three quarters of "
+            "the context",
+            param="n_keep",
         )
 
 

@@ -16,7 +16,7 @@ UNBOUNDED = 2**31 - 1  # bytes of a piece: any text may be one unknown token
 
 
 def describe(
-    model: Model, config: Config, *, cells: int, max_length: int, threads: int
+    model: Model, config: Config, *, cells: int, max_length: int, threads: int, shifts: bool
 ) -> ModelInfo:
     traits = traits_of(model)
     ranks = traits.pooling is Pooling.RANK
@@ -43,6 +43,7 @@ def describe(
         pair=pair_of(model) if ranks else None,
         device=", ".join(each.name for each in model.devices) or "CPU",
         threads=threads,
+        shifts=shifts,
         needs_checkpoints=model.needs_checkpoints,
     )
 

@@ -87,11 +87,14 @@ class Engine:
 
     def submit(self, request: Request, sink: Sink) -> None:
         check_request(request, self._info, self._config.cache if self._cache else None)
-        room = self._max_length - len(request.prompt)
-        if request.params.max_tokens:
-            room = min(room, request.params.max_tokens)
+        window, most = self._max_length, request.params.max_tokens
+        if request.keep is None:
+            room = min(most or window, window - len(request.prompt))
+        else:
+            room = most or window  # an end there must be
         sampler = self._sampler(request)
-        sequence = Sequence(request, sink, sampler, room, self._scope(request.cache_salt))
+        scope = self._scope(request.cache_salt)
+        sequence = Sequence(request, sink, sampler, room, scope, window)
         for token in request.completion:
             sampler.replay(token)
             sequence.text.push(self._model.piece(token, request.special))
@@ -256,6 +259,7 @@ class Engine:
                 self._model,
                 self._config,
                 cells=self._context.cells,
+                shifts=self._context.can_shift,
                 max_length=self._max_length,
                 threads=self._threads,
             )

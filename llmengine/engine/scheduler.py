@@ -11,6 +11,7 @@ from llmengine.engine.admission import HEADROOM, Admission, Place
 from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
+from llmengine.engine.overflow import slide
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
 from llmengine.engine.sequence import Sequence
@@ -90,6 +91,7 @@ class Scheduler:
             self._keeper.begin_step()
         if self.slots.stale:
             self._compact()
+        self._slide()
         self._admit()
         while self.running:
             step = self._plan()
@@ -98,6 +100,12 @@ class Scheduler:
             self.make_room()
             self._admit()
         return []
+
+    def _slide(self) -> None:
+        """Make room in the sequences that are full; what cannot be moved is computed again."""
+        for sequence in [each for each in self.running if each.full]:
+            if not slide(sequence, self.slots, self._memory):
+                self._requeue(sequence)
 
     def _plan(self) -> list[Work]:
         """Decoding rows and prefill chunks, or nothing if the decoding rows don't fit."""
@@ -121,6 +129,7 @@ class Scheduler:
             slot = work.sequence.slot
             assert slot is not None
             slot.length += work.count
+            work.sequence.moved = False
         self.slots.cells.occupy(sum(work.count for work in step))
         if self._checkpoints:
             self._hold_checkpoints(step)
@@ -192,12 +201,18 @@ class Scheduler:
         slot = sequence.slot
         assert slot is not None
         self.preemptions += 1
-        region = self._pool.take(self._memory.state_size(slot.id)) if slot.length else None
+        whole = slot.length and not sequence.moved
+        region = self._pool.take(self._memory.state_size(slot.id)) if whole else None
         if region and self._memory.save(slot.id, region.buffer):
             sequence.saved, sequence.saved_length = region, slot.length
         elif region:
             self._pool.give(region)
-        sequence.slot = None
+        self._requeue(sequence)
+
+    def _requeue(self, sequence: Sequence) -> None:
+        """Take a running sequence's slot away."""
+        slot, sequence.slot = sequence.slot, None
+        assert slot is not None
         self.slots.release(slot, keep=False)
         self.running.remove(sequence)
         self.waiting.appendleft(sequence)
@@ -209,7 +224,7 @@ class Scheduler:
         if sequence.slot:
             self.running.remove(sequence)
             slot, sequence.slot = sequence.slot, None
-            self.slots.release(slot, keep=keep and self._keep)
+            self.slots.release(slot, keep=keep and self._keep and not sequence.dropped)
         else:
             self.waiting.remove(sequence)
             self._admission.forget(sequence)

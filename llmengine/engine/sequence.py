@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Sequence as Tokens
 from typing import TYPE_CHECKING
 
 from llmengine.core import Request, Sink, Timings, TokenLogprob, Usage
@@ -20,20 +21,30 @@ class Sequence:
     """All state of a request in the engine. Tokens are the prompt's, then the completion's."""
 
     def __init__(
-        self, request: Request, sink: Sink, sampler: Sampler, room: int, scope: str = ""
+        self,
+        request: Request,
+        sink: Sink,
+        sampler: Sampler,
+        room: int,
+        scope: str = "",
+        window: int = 0,
     ) -> None:
         """`room` is the number of tokens that the completion may have at most.
 
-        Prefixes are shared within one `scope` only.
+        Prefixes are shared within one `scope` only. With a `request.keep`, a sequence of `window`
+        tokens is full.
         """
         self.scope = scope
         self.request = request
         self.sink = sink
         self.sampler = sampler
         self.longest = len(request.prompt) + room  # tokens
+        self.window = window
+        self.dropped = 0  # tokens that made room for later ones
+        self.moved = False  # whether its KV is complete only after the next step
         # A token's log-probability comes with its text: no text of a token that is held in part.
         self.text = TextStream(request.params.stop, whole=request.params.logprobs is not None)
-        self.tokens = array("i", request.prompt + request.completion)
+        self.tokens = array("i", request.prompt)
         self.checkpoints: tuple[int, ...] = ()  # where its state is kept, in tokens, ascending
         self.slot: Slot | None = None
         self.fetch: Fetch | None = None  # a stored state that it is to start from
@@ -42,9 +53,19 @@ class Sequence:
         self.cached_tokens = 0
         self.held_logprobs: list[TokenLogprob] = []  # of text that is held back
         self.reported = len(self.tokens)  # tokens that outputs had
+        self._unreported = array("i")  # those before that were dropped first
         self.submitted = time.monotonic()
         self.started: float | None = None  # when it first got a slot
         self.first_token: float | None = None
+        self._go_on(request.completion)
+
+    def _go_on(self, completion: Tokens[int]) -> None:
+        """Stand where an earlier sequence was that had written this, and dropped what it did."""
+        for token in completion:
+            if self.full:
+                self.drop(*self.oldest)
+            self.tokens.append(token)
+            self.reported = len(self.tokens)
 
     @property
     def id(self) -> str:
@@ -56,7 +77,32 @@ class Sequence:
 
     @property
     def completion_length(self) -> int:
-        return len(self.tokens) - self.prompt_length
+        return len(self.tokens) + self.dropped - self.prompt_length
+
+    @property
+    def full(self) -> bool:
+        """Whether its oldest tokens have to go before the next one is computed."""
+        return self.request.keep is not None and len(self.tokens) >= self.window
+
+    @property
+    def oldest(self) -> tuple[int, int]:
+        """Where those tokens begin that go first, and how many: half of what may go."""
+        keep = self.request.keep or 0
+        return keep, (len(self.tokens) - keep) // 2
+
+    def drop(self, start: int, count: int) -> None:
+        """Forget `count` tokens from `start` on.
+
+        What is computed after them has seen them: no other prompt may start from it.
+        """
+        end = start + count
+        self._unreported.extend(self.tokens[self.reported : end])
+        self.reported = max(self.reported, end) - count
+        del self.tokens[start:end]
+        self.dropped += count
+        self.longest -= count
+        self.checkpoints = ()
+        self.scope = f"of {self.id} alone"
 
     def start_from(self, cached: int) -> None:
         """Note how much of the prompt was at hand; what is computed again later is not counted."""
@@ -90,13 +136,14 @@ class Sequence:
 
     def report(self) -> tuple[int, ...]:
         """The tokens of the next output: those that no output had."""
-        found = tuple(self.tokens[self.reported :])
-        self.reported = len(self.tokens)
+        found = (*self._unreported, *self.tokens[self.reported :])
+        self._unreported, self.reported = array("i"), len(self.tokens)
         return found
 
     @property
     def usage(self) -> Usage:
-        return Usage(self.prompt_length, self.completion_length, self.cached_tokens)
+        prompt, completion = self.prompt_length, self.completion_length
+        return Usage(prompt, completion, self.cached_tokens, self.dropped)
 
     def timings(self, now: float) -> Timings:
         started = self.started or now

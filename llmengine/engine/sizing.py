@@ -68,6 +68,11 @@ def check(config: Config) -> None:
             "performance.deterministic needs flash attention: "
             'set model.flash_attention to "auto" or "on"'
         )
+    if config.performance.deterministic and config.model.overflow == "shift":
+        raise ConfigError(
+            'performance.deterministic promises equal bits, which model.overflow = "shift" '
+            'cannot give: choose "error" or "truncate_left"'
+        )
     if config.performance.deterministic and config.slots > DETERMINISTIC_ROWS:
         raise ConfigError(
             f"performance.deterministic decodes at most {DETERMINISTIC_ROWS} sequences together: "

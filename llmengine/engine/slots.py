@@ -120,7 +120,7 @@ class Slots:
     def _share(self, source: Slot, target: Slot, length: int) -> None:
         """Give an empty slot the first cells of another; nothing is copied."""
         self._memory.copy(source.id, target.id, length)
-        self._settle(source)
+        self.settle(source)
         target.length = length
         target.cells = source.cells[:length]
         self.cells.share(_ids(target.cells))
@@ -177,7 +177,7 @@ class Slots:
         self.cells.occupy(length)
         return self._take(slot, owner)
 
-    def _settle(self, slot: Slot) -> None:
+    def settle(self, slot: Slot) -> None:
         """Take the ids of the cells that were only counted so far."""
         missing = slot.length - len(slot.cells)
         if missing:
@@ -232,7 +232,7 @@ class Slots:
         if not self._memory.truncate(source.id, length):
             return False
         self.evictions += 1
-        self._settle(source)
+        self.settle(source)
         self.cells.give(_ids(source.cells[length:]))
         source.cells = source.cells[:length]
         source.hold(source.tokens[:length])
@@ -268,7 +268,7 @@ class Slots:
             self._policy.removed(slot)
         if slot.length:
             self._memory.remove(slot.id)
-            self._settle(slot)
+            self.settle(slot)
             self.cells.give(_ids(slot.cells))
         slot.empty()
 

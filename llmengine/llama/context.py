@@ -169,6 +169,22 @@ class Context:
     def can_truncate(self) -> bool:
         return self.model.can_truncate
 
+    @property
+    def can_shift(self) -> bool:
+        """Whether tokens in the middle of a sequence can be dropped; never with equal bits."""
+        if self.deterministic or not self.model.can_truncate:
+            return False
+        return bool(llama_cpp.llama_memory_can_shift(self._memory))
+
+    def shift(self, sequence: int, start: int, count: int) -> None:
+        """Drop `count` tokens from `start` on and move what comes after them up.
+
+        A cell has one position: those that move must belong to no other sequence. They are
+        rotated by the next `decode`; a state that is saved before is of no use.
+        """
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, start, start + count)
+        llama_cpp.llama_memory_seq_add(self._memory, sequence, start + count, -1, -count)
+
     def usable(self, sequence: int, length: int, wanted: int) -> int:
         """How many of the first `wanted` of a sequence's `length` tokens another may start from."""
         if wanted == length:
