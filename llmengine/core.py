@@ -55,6 +55,7 @@ class Usage(Struct, frozen=True):
     completion_tokens: int
     cached_tokens: int = 0  # prompt tokens whose KV was reused instead of computed
     dropped_tokens: int = 0  # that the model no longer saw, or never: see `Request.keep`
+    dropped_messages: int = 0  # left out by who made the prompt
 
 
 class Timings(Struct, frozen=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeHost
 
+from llmengine.cli.answer import dropped
 from llmengine.cli.client import Client
 from llmengine.cli.repl.conversation import Conversation
 from llmengine.cli.repl.transcript import Message
@@ -265,3 +266,17 @@ def test_a_turn_computes_only_what_is_new():
         say(talk, "What is my name?")
         # The last token of an answer is sampled, but nothing was computed after it.
         assert talk.answer.usage.cached_tokens == first.prompt_tokens + first.completion_tokens - 1
+
+
+def test_a_conversation_may_go_on_without_its_oldest_turns() -> None:
+    with FakeHost(context=300) as host:
+        client = Client(host, policy="truncate_left")
+        talk = Conversation(client, params=SamplingParams())
+        told = []
+        for index in range(4):
+            list(talk.ask(f"question {index} ".ljust(60, ".")))
+            assert talk.answer is not None
+            told.append(dropped(talk.answer))
+        assert told[0] == ""
+        assert told[3] == "(the context is full: the oldest 6 messages were dropped)"
+        assert len(talk.messages) == 8  # they are only hidden from the model

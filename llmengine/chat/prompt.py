@@ -24,6 +24,9 @@ class Prompt(Struct, frozen=True):
     text: str
     tokens: tuple[int, ...]
     boundaries: tuple[int, ...] = ()  # as `core.Request` has them
+    keep: int | None = None  # as well
+    dropped_messages: int = 0  # that were left out to make it fit
+    dropped_tokens: int = 0
 
 
 def of_messages(
@@ -94,19 +97,26 @@ def of_text_beginning(host: Host, text: str) -> Prompt:
 
 
 def _common(host: Host, one: Prompt, other: Prompt) -> Prompt:
-    pairs = zip(one.tokens, other.tokens, strict=False)
-    tokens = tuple(mine for mine, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    tokens = one.tokens[: common_length(one.tokens, other.tokens)]
     return Prompt(host.detokenize(tokens), tokens)
 
 
-def of_text(host: Host, text: str) -> Prompt:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def of_text(host: Host, text: str, *, fits: bool = True) -> Prompt:
     """The prompt for `text`, whose names of control tokens are those tokens.
 
     Some templates write the beginning-of-text token themselves: it is never doubled. Raises
-    ContextLengthExceeded where the text cannot fit, before it is tokenized, which takes its time.
+    ContextLengthExceeded where the text cannot fit but should, before it is tokenized, which takes
+    its time.
     """
     bos = host.info().bos
-    _check_length(host, text)
+    if fits:
+        _check_length(host, text)
     written = bool(bos) and text.startswith(bos)
     return Prompt(text, tuple(host.tokenize(text, special=True, bos=not written)))
 

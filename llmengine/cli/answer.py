@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from queue import Empty, SimpleQueue
 
+from msgspec.structs import replace
+
 from llmengine.chat.delta import Delta, joined
 from llmengine.chat.output import OutputParser
+from llmengine.chat.prompt import Prompt
 from llmengine.core import FinishReason, Host, Output, Request, Timings, Usage
 from llmengine.errors import EngineError
 
@@ -21,13 +24,20 @@ class Answer:
     and cancels the request however it is left.
     """
 
-    def __init__(self, host: Host, request: Request, parser: OutputParser | None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        request: Request,
+        parser: OutputParser | None,
+        prompt: Prompt | None = None,
+    ) -> None:
         self.content = ""
         self.reasoning = ""
         self.finish_reason: FinishReason | None = None
         self.usage = Usage(0, 0)
         self.timings = Timings(0.0, 0.0, 0.0)
         self.ttft: float | None = None  # seconds from submission to the first text
+        self._prompt = prompt or Prompt("", request.prompt)
         self._host = host
         self._request = request
         self._parser = parser
@@ -78,9 +88,17 @@ class Answer:
             raise EngineError.from_info(output.error)
         delta = self._parse(output.text, last=output.finish_reason is not None)
         self.finish_reason = output.finish_reason
-        self.usage = output.usage or self.usage
+        self.usage = self._counted(output.usage) if output.usage else self.usage
         self.timings = output.timings or self.timings
         return delta
+
+    def _counted(self, usage: Usage) -> Usage:
+        """With what was left out of the prompt."""
+        return replace(
+            usage,
+            dropped_tokens=usage.dropped_tokens + self._prompt.dropped_tokens,
+            dropped_messages=self._prompt.dropped_messages,
+        )
 
     def _parse(self, text: str, last: bool) -> Delta:
         if self._parser is None:
@@ -89,6 +107,13 @@ class Answer:
         if not last:
             return delta
         return joined([delta, self._parser.finish()])
+
+
+def dropped(answer: Answer) -> str:
+    """What the model did not see, or saw no longer; empty if there is nothing to tell."""
+    counts = {"messages": answer.usage.dropped_messages, "tokens": answer.usage.dropped_tokens}
+    told = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"(the context is full: the oldest {told} were dropped)" if told else ""
 
 
 def summary(answer: Answer) -> str:

@@ -46,7 +46,7 @@ def _talk(config: Config, system: str, given: dict[str, str]) -> None:
     if sys.stderr.isatty():
         print("Loading ...", end="\r", file=sys.stderr, flush=True)  # the next line is longer
     with local.engine_while(config, Terminal) as (host, terminal):
-        client = Client(host, config.model.chat_template)
+        client = Client(host, config.model.chat_template, config.model.overflow)
         conversation = Conversation(client, params=client.defaults(config.sampling), system=system)
         conversation.settings = values
         Repl(host, conversation, terminal).run()

@@ -10,7 +10,7 @@ import msgspec
 
 from llmengine.chat.delta import Delta
 from llmengine.cli import local, sampling_values
-from llmengine.cli.answer import Answer, summary
+from llmengine.cli.answer import Answer, dropped, summary
 from llmengine.cli.client import Client
 from llmengine.cli.writer import PlainWriter
 from llmengine.config import Config
@@ -46,7 +46,7 @@ class Once:
         """Answer what `read` gives, which is called while the model loads."""
         _prepare_stdout()
         with local.engine_while(self._config, read) as (host, prompt):
-            client = Client(host, self._config.model.chat_template)
+            client = Client(host, self._config.model.chat_template, self._config.model.overflow)
             answer = self._ask(client, prompt)
             if self._json:
                 for _ in answer:
@@ -54,6 +54,8 @@ class Once:
                 sys.stdout.write(_object(answer, client.info.name) + "\n")
             else:
                 self._write(answer)
+            if lost := dropped(answer):
+                print(_dim(lost), file=sys.stderr)
             if self._stats:
                 print(_dim(summary(answer)), file=sys.stderr)
 

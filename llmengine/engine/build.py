@@ -44,7 +44,8 @@ class Parts:
 def build(
     model: Model, config: Config, *, cells: int, threads: int, wake: Callable[[], None]
 ) -> Parts:
-    """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory, ConfigError.
+    """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory
+    and ConfigError.
 
     `wake` is called on another thread when a state that was waited for is there.
     """

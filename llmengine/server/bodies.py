@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from llmengine.config import Overflow
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import MAX_STOPS, MAX_TOP_LOGPROBS, SamplingOverrides, StopString
 
@@ -23,6 +24,7 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Schema = dict[str, Any] | bool
 Tokens = Annotated[list[TokenId], Meta(min_length=1)]
 Texts = str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
+Kept = Annotated[int, Meta(ge=-1, le=2**31 - 1)]  # -1: all of the prompt
 Salt = Annotated[str, Meta(min_length=1, max_length=256)]
 B = TypeVar("B", bound=Struct)
 
@@ -125,6 +127,8 @@ class Body(_Overrides, frozen=True, kw_only=True):
     thinking_budget: Budget | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
+    overflow: Overflow | None = None
+    n_keep: Kept | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: Schema | str | None = None

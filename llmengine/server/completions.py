@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sanic import Blueprint, HTTPResponse, Request
 
-from llmengine.chat import prompt
+from llmengine.chat import overflow, prompt
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import SamplingParams
@@ -14,6 +14,7 @@ from llmengine.server import constraint, parameters
 from llmengine.server.bodies import MAX_CHOICES, CompletionBody, decode, texts
 from llmengine.server.completion_format import CompletionFormat
 from llmengine.server.generation import answer, head
+from llmengine.server.overflow import policy_of
 from llmengine.server.record import record_of
 from llmengine.server.state import State, state_of
 
@@ -42,11 +43,10 @@ async def completions(request: Request) -> HTTPResponse | None:
         logprobs=prepared.params.logprobs,
         usage=body.include_usage,
     )
-    tokens = [each.tokens for each in prepared.prompts]
     params = prepared.params
     if body.choices > body.told:  # they are ranked by their log-probabilities
         params = replace(params, logprobs=params.logprobs or 0)
-    return await answer(request, body, first, tokens, params, format)
+    return await answer(request, body, first, prepared.prompts, params, format)
 
 
 def _prepare(state: State, content: bytes) -> _Prepared:
@@ -61,7 +61,7 @@ def _prepare(state: State, content: bytes) -> _Prepared:
             f"{len(given)} prompts with {body.choices} answers each are more than {MAX_CHOICES}",
             param="n" if body.choices > 1 else "prompt",
         )
-    prompts = [_prompt(state, each, body.suffix) for each in given]
+    prompts = [_prompt(state, each, body) for each in given]
     params = parameters.sampling(body, state.sampling, state.info, constraint=constraint.of(body))
     return _Prepared(body, prompts, params, unknown)
 
@@ -71,6 +71,12 @@ def _check_offered(state: State, body: CompletionBody) -> None:
         raise InvalidRequest("`best_of` is less than `n`", param="best_of")
     if body.choices > body.told and body.stream:
         raise InvalidRequest("`best_of` above `n` cannot be streamed", param="best_of")
+    if body.suffix and body.overflow not in (None, "error"):
+        raise InvalidRequest(
+            "`overflow` with `suffix`: nothing is dropped around a gap",
+            param="overflow",
+            code="unsupported_parameter",
+        )
     if body.thinking_budget is not None:
         raise InvalidRequest(
             "`thinking_budget` is for /v1/chat/completions: a text has no tags of thinking",
@@ -85,15 +91,18 @@ def _check_offered(state: State, body: CompletionBody) -> None:
         )
 
 
-def _prompt(state: State, given: str | list[int], suffix: str | None) -> Prompt:
-    if suffix:
+def _prompt(state: State, given: str | list[int], body: CompletionBody) -> Prompt:
+    if body.suffix:
         text = given if isinstance(given, str) else _text(state, given)
-        return prompt.of_gap(state.host, text, suffix)
+        return prompt.of_gap(state.host, text, body.suffix)
+    policy, keep = policy_of(state, body), body.n_keep or 0
+    wanted = body.max_tokens or state.sampling.max_tokens
     if isinstance(given, str):
-        found = prompt.of_text(state.host, given)
+        found = overflow.of_text(state.host, given, policy, wanted=wanted, keep=keep)
         state.check_tokens(found.tokens, "prompt")
-        return Prompt(given, found.tokens)
-    return Prompt(_text(state, given), tuple(given))
+        return found
+    found = Prompt(_text(state, given), tuple(given))
+    return overflow.of_tokens(state.host, found, policy, wanted=wanted, keep=keep)
 
 
 def _text(state: State, tokens: list[int]) -> str:

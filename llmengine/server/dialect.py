@@ -20,6 +20,8 @@ _SHARED = {
     "chat_template_kwargs",
     "grammar",
     "model",
+    "n_keep",
+    "overflow",
     "seed",
     "stop",
     "stream",

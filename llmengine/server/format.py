@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from llmengine import core
+from llmengine.chat.prompt import Prompt
 from llmengine.core import Output
 from llmengine.server import wire
 from llmengine.server.framing import Framing
@@ -70,7 +71,7 @@ def merged(outputs: Sequence[Output]) -> Output:
     )
 
 
-def total(usages: Sequence[core.Usage], choices: int) -> core.Usage:
+def total(usages: Sequence[core.Usage], choices: int, of: Sequence[Prompt]) -> core.Usage:
     """The usage of a whole answer from those of its requests, `choices` for each prompt.
 
     A prompt counts once, and as cached only what was so for all of its choices: they take it
@@ -81,6 +82,9 @@ def total(usages: Sequence[core.Usage], choices: int) -> core.Usage:
         prompt_tokens=sum(same[0].prompt_tokens for same in prompts),
         completion_tokens=sum(each.completion_tokens for each in usages),
         cached_tokens=sum(min(each.cached_tokens for each in same) for same in prompts),
+        dropped_tokens=sum(each.dropped_tokens for each in usages)
+        + sum(each.dropped_tokens for each in of),
+        dropped_messages=sum(each.dropped_messages for each in of),
     )
 
 
@@ -90,4 +94,11 @@ def usage(of: core.Usage) -> wire.Usage:
         completion_tokens=of.completion_tokens,
         total_tokens=of.prompt_tokens + of.completion_tokens,
         prompt_tokens_details=wire.PromptTokensDetails(of.cached_tokens),
+        **dropped(of),
     )
+
+
+def dropped(of: core.Usage) -> dict[str, Any]:
+    """What was left out of an answer's context, if anything was."""
+    found = {"dropped_tokens": of.dropped_tokens, "dropped_messages": of.dropped_messages}
+    return {name: count for name, count in found.items() if count}

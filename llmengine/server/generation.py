@@ -11,6 +11,7 @@ from sanic import HTTPResponse, Request
 
 from llmengine import core
 from llmengine.chat.output import OutputParser
+from llmengine.chat.prompt import Prompt
 from llmengine.core import Output
 from llmengine.sampling import SamplingParams
 from llmengine.server import errors, wire
@@ -34,12 +35,11 @@ async def answer(
     request: Request,
     body: Body,
     head: Head,
-    prompts: Sequence[tuple[int, ...]],
+    prompts: Sequence[Prompt],
     params: SamplingParams,
     format: Format,
     *,
     special: bool = False,
-    boundaries: tuple[int, ...] = (),
     watchers: Sequence[OutputParser] = (),
 ) -> HTTPResponse | None:
     """Compute `body.choices` answers to each of `prompts`, numbered in that order.
@@ -53,10 +53,11 @@ async def answer(
     requests = [
         core.Request(
             id=f"{head.id}-{at * body.choices + choice}",
-            prompt=prompt,
+            prompt=prompt.tokens,
             params=of_choice(params, choice),
             deadline=deadline,
-            boundaries=boundaries,
+            boundaries=prompt.boundaries,
+            keep=prompt.keep,
             cache_salt=salt,
             special=special,
         )
@@ -64,10 +65,10 @@ async def answer(
         for choice in range(body.choices)
     ]
     record = record_of(request)
-    await state.journal.prompts(record, prompts)
+    await state.journal.prompts(record, [each.tokens for each in prompts])
     job = await state.dispatcher.submit(requests)
     record.submitted()
-    generation = _Generation(state, record, job, len(requests), body.choices, watchers)
+    generation = _Generation(state, record, job, prompts, body.choices, watchers)
     try:
         if body.stream:
             await _stream(request, generation, format)
@@ -86,12 +87,11 @@ async def answer_chat(
     request: Request, chat: Prepared, head: Head, format: Format
 ) -> HTTPResponse | None:
     """As `answer`, to a prepared chat."""
-    prompt, state = chat.prompt, state_of(request)
-    limited = chat.plan.most is not None
+    state, limited = state_of(request), chat.plan.most is not None
     watchers = [chat.parser(state) for _ in range(chat.body.choices if limited else 0)]
     return await answer(
-        request, chat.body, head, [prompt.tokens], chat.params, format,
-        special=chat.special, boundaries=prompt.boundaries, watchers=watchers,
+        request, chat.body, head, [chat.prompt], chat.params, format,
+        special=chat.special, watchers=watchers,
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ class _Generation:
         state: State,
         record: Record,
         job: Job,
-        count: int,
+        prompts: Sequence[Prompt],
         choices: int,
         watchers: Sequence[OutputParser],
     ) -> None:
@@ -112,11 +112,12 @@ class _Generation:
         self._record = record
         self._choices = choices
         self._watchers = watchers
-        self._usages: list[core.Usage] = [core.Usage(0, 0)] * count
+        self._prompts = prompts
+        self._usages: list[core.Usage] = [core.Usage(0, 0)] * (len(prompts) * choices)
 
     @property
     def usage(self) -> core.Usage:
-        return total(self._usages, self._choices)
+        return total(self._usages, self._choices, self._prompts)
 
     async def outputs(self) -> AsyncIterator[tuple[int, Output] | None]:
         """Those of the job."""

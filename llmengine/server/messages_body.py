@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from llmengine.config import Overflow
 from llmengine.sampling import MAX_STOPS, StopString, overrides
-from llmengine.server.bodies import Count, Salt, Schema
+from llmengine.server.bodies import Count, Kept, Salt, Schema
 
 if TYPE_CHECKING:
     _Samplers = Struct  # the real one is made at run time
@@ -89,3 +90,5 @@ class MessagesBody(CountBody, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
+    overflow: Overflow | None = None
+    n_keep: Kept | None = None

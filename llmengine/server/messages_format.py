@@ -13,7 +13,7 @@ from llmengine import core
 from llmengine.core import Output
 from llmengine.server import messages_wire as out
 from llmengine.server import wire
-from llmengine.server.format import Head
+from llmengine.server.format import Head, dropped
 from llmengine.server.framing import Framing, named
 from llmengine.server.parts import Change, Part, Parts
 from llmengine.server.reader import Reader
@@ -72,7 +72,12 @@ class MessagesFormat:
             content=[self._block(each, whole=True) for each in self._parts.all],
             stop_reason=reason,
             stop_sequence=self._last.stop if reason == "stop_sequence" else None,
-            usage=out.MessagesUsage(read, of.completion_tokens, of.cached_tokens),
+            usage=out.MessagesUsage(
+                read,
+                of.completion_tokens,
+                of.cached_tokens,
+                **dropped(of),
+            ),
         )
 
     def _stop_reason(self, of: core.Usage) -> out.StopReason:

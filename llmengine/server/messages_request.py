@@ -69,7 +69,7 @@ def asked(state: State, content: bytes, kind: type[B]) -> Asked:
     body, fields = decode(content, kind)
     strict = state.config.server.strict_parameters
     unknown = parameters.unknown(body, fields, strict=strict, refused=REFUSED, harmless=HARMLESS)
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"overflow": "error"}  # what is counted is all of it
     if isinstance(body, MessagesBody):
         more = {"max_completion_tokens": body.max_tokens, "stop": body.stop_sequences}
     with worded(NAMES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from llmengine.server import wire
 
@@ -39,6 +39,8 @@ class MessagesUsage(Struct):
     output_tokens: int
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0  # what Anthropic bills for writing: nothing here
+    dropped_tokens: int | UnsetType = UNSET  # by `overflow`, as the next one
+    dropped_messages: int | UnsetType = UNSET
 
 
 class AnsweredMessage(Struct, kw_only=True, tag_field="type", tag="message"):

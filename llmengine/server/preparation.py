@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from llmengine.chat import prompt
+from llmengine.chat import overflow
 from llmengine.chat.output import OutputParser
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
@@ -16,6 +16,7 @@ from llmengine.sampling import Constraint, SamplingParams
 from llmengine.server import constraint, parameters
 from llmengine.server.bodies import ChatBody, Message
 from llmengine.server.functions import modern
+from llmengine.server.overflow import policy_of
 from llmengine.server.state import State
 from llmengine.server.tools import ToolPlan, plan_of
 
@@ -48,7 +49,7 @@ def prepared(state: State, body: ChatBody) -> Prepared:
         state.sampling,
         state.info,
         logprobs=_logprobs(body),
-        max_tokens=body.max_completion_tokens or body.max_tokens or state.sampling.max_tokens,
+        max_tokens=_wanted(state, body),
         constraint=_constraint(state, body, plan, found.text),
         **_bound(state, body, found.text),
     )
@@ -58,16 +59,27 @@ def prepared(state: State, body: ChatBody) -> Prepared:
 
 
 def conversation(state: State, body: ChatBody, plan: ToolPlan) -> Prompt:
-    """The prompt that the messages of `body` make, with the tools of `plan`."""
-    return prompt.of_messages(
+    """The prompt that the messages of `body` make, or those that fit, with the tools of `plan`."""
+    policy = policy_of(state, body)
+    made = overflow.of_messages(
         state.host,
         state.template,
         for_template(body.messages),
+        policy,
+        wanted=_wanted(state, body),
         tools=plan.given,
         add_generation_prompt=body.add_generation_prompt is not False,
         continued=_continues(body),
         **_variables(state, body),
     )
+    if body.n_keep is None:
+        return made
+    return overflow.of_tokens(state.host, made, policy, wanted=None, keep=body.n_keep)
+
+
+def _wanted(state: State, body: ChatBody) -> int | None:
+    """Tokens that the answer may have."""
+    return body.max_completion_tokens or body.max_tokens or state.sampling.max_tokens
 
 
 def _continues(body: ChatBody) -> bool:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from llmengine.config import Overflow
 from llmengine.sampling import MAX_STOPS, StopString, overrides
-from llmengine.server.bodies import Count, Salt, Schema, StreamOptions, TopCount
+from llmengine.server.bodies import Count, Kept, Salt, Schema, StreamOptions, TopCount
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 MetadataKey = Annotated[str, Meta(max_length=64)]
@@ -88,7 +89,7 @@ class ResponsesBody(_Samplers, frozen=True, kw_only=True):
     include: list[str] | None = None
     top_logprobs: TopCount | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=16)] | None = None
-    truncation: str | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
@@ -96,4 +97,6 @@ class ResponsesBody(_Samplers, frozen=True, kw_only=True):
     stop: StopString | Annotated[tuple[StopString, ...], Meta(max_length=MAX_STOPS)] | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
+    overflow: Overflow | None = None
+    n_keep: Kept | None = None
     chat_template_kwargs: dict[str, Any] | None = None

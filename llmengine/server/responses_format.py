@@ -13,6 +13,7 @@ from llmengine import core
 from llmengine.core import Output
 from llmengine.server import logprobs, wire
 from llmengine.server import responses_wire as out
+from llmengine.server.format import dropped
 from llmengine.server.framing import NAMED
 from llmengine.server.parts import Change, Part, Parts
 from llmengine.server.reader import Reader
@@ -157,6 +158,7 @@ class ResponsesFormat:
             of.prompt_tokens + of.completion_tokens,
             out.InputTokensDetails(of.cached_tokens),
             out.OutputTokensDetails(self._reader.reasoning_tokens),
+            **dropped(of),
         )
 
     def _of_part(self, kind: type[E], part: Part, /, **fields: Any) -> E:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from llmengine.config import Overflow
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import SamplingParams
 from llmengine.server import parameters
@@ -38,7 +39,6 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "moderation": (),
     "prompt": (),
     "service_tier": ("auto", "default"),
-    "truncation": ("disabled",),
     # A chat's, which have other names here.
     "max_completion_tokens": (),
     "max_tokens": (),
@@ -54,6 +54,9 @@ NAMES = {
     r"max_completion_tokens": "max_output_tokens",
     r"reasoning_effort": "reasoning.effort",
 }
+
+
+_TRUNCATION: Mapping[str | None, Overflow] = {"auto": "truncate_left", "disabled": "error"}
 
 
 class Asked(Struct, frozen=True):
@@ -158,6 +161,7 @@ def _chat(body: ResponsesBody, items: list[Item]) -> ChatBody:
         reasoning_effort=body.reasoning.effort if body.reasoning else None,
         logprobs=logprobs,
         top_logprobs=body.top_logprobs if logprobs else None,
+        overflow=body.overflow or _TRUNCATION.get(body.truncation),
     )
 
 
@@ -194,6 +198,7 @@ def _begun(state: State, head: Head, body: ResponsesBody, params: SamplingParams
     store = body.store
     if store is None:
         store = bool(state.config.server.responses_max_size_mb)
+    overflow = body.overflow or _TRUNCATION.get(body.truncation) or state.config.model.overflow
     text = msgspec.to_builtins(body.text or TextConfig())
     reasoning = body.reasoning
     return Response(
@@ -219,5 +224,6 @@ def _begun(state: State, head: Head, body: ResponsesBody, params: SamplingParams
         tools=msgspec.to_builtins(body.tools or []),
         top_logprobs=body.top_logprobs or 0,
         top_p=params.top_p,
+        truncation="auto" if overflow == "truncate_left" else "disabled",
         user=body.user,
     )

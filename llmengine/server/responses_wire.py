@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from llmengine.server import wire
 
@@ -101,6 +101,8 @@ class ResponseUsage(Struct):
     total_tokens: int
     input_tokens_details: InputTokensDetails
     output_tokens_details: OutputTokensDetails
+    dropped_tokens: int | UnsetType = UNSET  # by `overflow`, as the next one
+    dropped_messages: int | UnsetType = UNSET
 
 
 class IncompleteDetails(Struct):

@@ -42,6 +42,8 @@ class Usage(Struct):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
+    dropped_tokens: int | UnsetType = UNSET  # by `overflow`, as the next one
+    dropped_messages: int | UnsetType = UNSET
 
 
 class TopLogprob(Struct):

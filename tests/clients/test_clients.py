@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 MODEL = "tiny-chat"
 SAY = "Say the word: mango"
@@ -31,7 +31,7 @@ FORCED = {"type": "function", "function": {"name": "get_weather"}}
 
 
 class Fruit(BaseModel):
-    name: str
+    name: str = Field(max_length=20)  # a small model might not end it by itself
     ripe: bool
 
 

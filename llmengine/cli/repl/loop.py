@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Protocol
 
 from llmengine.chat.delta import Delta
-from llmengine.cli.answer import summary
+from llmengine.cli.answer import dropped, summary
 from llmengine.cli.repl import commands
 from llmengine.cli.repl.conversation import Conversation
 from llmengine.cli.writer import Writer
@@ -97,6 +97,8 @@ class Repl:
             self.say("(stopped)" if kept else "(stopped before it began; nothing is kept)")
         if answer.finish_reason == "length":
             self.say(self._length())
+        if lost := dropped(answer):
+            self.say(lost)
         if self.stats:
             self.say(summary(answer))
 
