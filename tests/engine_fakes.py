@@ -217,12 +217,13 @@ class Bench:
     def add(
         self, name: str, prompt: Tokens[int], max_tokens: int = 8, *, warm: str = "",
         boundaries: tuple[int, ...] = (), keep: int | None = None, window: int = 0,
+        completion: Tokens[int] = (),
         **fields: object,
     ) -> None:  # fmt: skip
         params = SamplingParams(temperature=0, max_tokens=max_tokens, **fields)  # type: ignore[arg-type]
         request = Request(
             id=name, prompt=tuple(prompt), params=params, warm=warm, boundaries=boundaries,
-            keep=keep,
+            keep=keep, completion=tuple(completion),
         )  # fmt: skip
         sequence = Sequence(request, self.sink, GreedySampler(), max_tokens, window=window)  # type: ignore[arg-type]
         self.runner.add(sequence)

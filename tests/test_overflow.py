@@ -48,6 +48,30 @@ def test_the_older_half_behind_the_head_makes_room(keep: int) -> None:
     assert bench.runner.prefilled_tokens == 30  # nothing was computed again
 
 
+def test_one_that_was_lost_goes_on_with_what_it_had_not_dropped() -> None:
+    bench, prompt = Bench(cells=64), list(range(30))
+    bench.add("a", prompt, 150, keep=4, window=64)
+    bench.run()
+    written, dropped = slid(prompt, 150, keep=4, window=64)
+    assert [token for each in bench.outputs["a"] for token in each.token_ids] == written
+    for had in (1, 34, 35, 120):
+        bench.add("b", prompt, 150, keep=4, window=64, completion=written[:had])
+        bench.run()
+        assert bench.text("b") == text_of(written[had:])
+        usage = bench.last("b").usage
+        assert usage is not None
+        assert (usage.completion_tokens, usage.dropped_tokens) == (150, dropped)
+
+
+def test_tokens_whose_text_is_held_back_are_told_though_they_are_dropped() -> None:
+    bench, prompt = Bench(cells=64), list(range(30))
+    written, _ = slid(prompt, 100, keep=0, window=64)
+    bench.add("a", prompt, 100, keep=0, window=64, stop=(text_of(written[:80]) + "never",))
+    bench.run()
+    assert bench.text("a") == text_of(written)
+    assert [token for each in bench.outputs["a"] for token in each.token_ids] == written
+
+
 def test_cells_that_another_slot_shares_do_not_move() -> None:
     """Two answers to one prompt: what they share beyond the dropped half is computed again."""
     bench, prompt = Bench(cells=256), list(range(60))

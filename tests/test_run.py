@@ -159,6 +159,8 @@ def test_json_is_one_object(run, host):
             "prompt_tokens": len(user("hi")) + 1,  # and the beginning-of-text token
             "completion_tokens": 5,
             "cached_tokens": (len(user("hi")) + 1) // 2,
+            "dropped_tokens": 0,
+            "dropped_messages": 0,
         },
     }
     assert timings.keys() == {"queued", "prefill", "decode", "ttft", "tokens_per_second"}

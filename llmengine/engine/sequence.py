@@ -62,10 +62,10 @@ class Sequence:
     def _go_on(self, completion: Tokens[int]) -> None:
         """Stand where an earlier sequence was that had written this, and dropped what it did."""
         for token in completion:
-            if self.full:
-                self.drop(*self.oldest)
             self.tokens.append(token)
             self.reported = len(self.tokens)
+            if self.full:
+                self.drop(*self.oldest)
 
     @property
     def id(self) -> str:
