@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from llmengine.config import Config
+from llmengine.config import Config, ServerConfig
 from llmengine.errors import ModelUnavailable
 from llmengine.options import options
 from llmengine.settings.values import to_toml
@@ -27,7 +27,7 @@ _ANNOUNCED = re.compile(r" at (http://\S+)/v1 ")
 
 @contextmanager
 def own_server(config: Config) -> Iterator[str]:
-    """Its URL. It takes a free port, and its prompt cache begins empty.
+    """Its URL. It takes a free port, wants no key, and its prompt cache begins empty.
 
     Raises ModelUnavailable, with its last words, when it does not start.
     """
@@ -50,12 +50,20 @@ def toml(config: Config) -> str:
 
 
 def _changed(config: Config, folder: Path) -> Config:
+    """As little of a server's settings as bears on its speed: no keys, no limits for clients."""
     replace = msgspec.structs.replace
-    return replace(
-        config,
-        server=replace(config.server, host="127.0.0.1", port=0, responses_max_size_mb=0),
+    server = ServerConfig(
+        port=0,
+        max_concurrent_requests=config.server.max_concurrent_requests,
+        max_queue=config.server.max_queue,
+        responses_max_size_mb=0,
+    )
+    return Config(
+        server=server,
+        model=config.model,
         cache=replace(config.cache, path=str(folder / "cache"), warm=()),
-        logging=replace(config.logging, log_requests=False),
+        performance=config.performance,
+        sampling=config.sampling,
     )
 
 
