@@ -9,8 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from llmengine.bench.shapes import SHAPES
-from llmengine.bench.weights import write
+from benchmarks.shape import SHAPES, write
 from llmengine.config import CacheConfig, Config, ModelConfig, ServerConfig
 from llmengine.core import Request
 from llmengine.engine.engine import Engine

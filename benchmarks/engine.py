@@ -22,8 +22,7 @@ from unittest import mock
 import llama_cpp
 import msgspec
 
-from llmengine.bench.shapes import SHAPES
-from llmengine.bench.weights import write
+from benchmarks.shape import SHAPES, write
 from llmengine.config import Config
 from llmengine.core import Request
 from llmengine.engine.engine import Engine

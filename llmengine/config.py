@@ -120,6 +120,13 @@ class ModelConfig(Section, frozen=True):
             flag="model",
         ),
     ] = ""
+    mmproj: Annotated[
+        str,
+        option(
+            "GGUF file of the model's projector, with which it takes images or sound.",
+            flag="mmproj",
+        ),
+    ] = ""
     models_dir: Annotated[str, option("Folder in which models are looked up by name.")] = "models"
     device: Annotated[
         Literal["auto", "cpu", "cuda", "metal", "rocm", "vulkan"],
@@ -255,6 +262,10 @@ class PerformanceConfig(Section, frozen=True):
     ] = 0
     memory_pool_size_mb: Annotated[
         int, option("Host memory for the states of preempted requests, in MiB.", ge=0, le=2**20)
+    ] = 256
+    media_cache_mb: Annotated[
+        int,
+        option("Host memory for what images and sound were encoded to, in MiB.", ge=0, le=2**20),
     ] = 256
     use_mmap: Annotated[bool, option("Map the model file instead of reading it.")] = True
     use_mlock: Annotated[bool, option("Keep the model's pages in memory.")] = False

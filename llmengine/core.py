@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Literal, Protocol
@@ -16,11 +17,23 @@ from llmengine.usage import DeviceUsage, ProcessUsage
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
+class Media(Struct, frozen=True):
+    """An image or a recording, as the file that it is."""
+
+    kind: Literal["image", "audio"]
+    data: bytes
+
+    @property
+    def digest(self) -> bytes:
+        return hashlib.blake2b(self.data, digest_size=16, person=self.kind.encode()).digest()
+
+
 class Request(Struct, frozen=True, kw_only=True):
     """One completion to compute."""
 
     id: str
     prompt: tuple[int, ...]  # token ids, special tokens included
+    media: tuple[Media, ...] = ()  # whose `Host.media_tokens` are in the prompt, in this order
     params: SamplingParams
     deadline: float | None = None  # seconds of time.monotonic()
     special: bool = False  # whether control tokens appear in the text
@@ -132,6 +145,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     device: str
     threads: int
     shifts: bool = False  # whether the oldest tokens can be dropped while it writes
+    media: tuple[str, ...] = ()  # kinds of `Media` that it takes
     needs_checkpoints: bool = False  # whether prefixes are reused at `Request.boundaries` only
 
 
@@ -233,6 +247,13 @@ class Host(Protocol):
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token, control tokens by their names."""
+        ...
+
+    def media_tokens(self, media: Media) -> tuple[int, ...]:
+        """What stands for an image or a recording in a prompt, negative ids among it.
+
+        Raises InvalidRequest for what cannot be decoded, or has no place in this model.
+        """
         ...
 
     def info(self) -> ModelInfo: ...

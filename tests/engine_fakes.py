@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmengine.cache.prompt_cache import PromptCache
-from llmengine.core import Output, Request
+from llmengine.core import Media, Output, Request
 from llmengine.engine.cells import Cells
 from llmengine.engine.checkpoints import Checkpoints
+from llmengine.engine.encoder import Encoding
 from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
+from llmengine.engine.placed import placed
 from llmengine.engine.pool import Pool
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.slots import Limits, Slots
 from llmengine.llama.context import Status
+from llmengine.llama.vectors import Vectors
+from llmengine.media.spans import ids
 from llmengine.sampling import SamplingParams
 
 VOCABULARY = 509
@@ -91,6 +95,7 @@ class FakeContext:
     statuses: list[Status] = field(default_factory=list)  # of the next decodes, then OK
     copies: int = 0
     shifts: int = 0
+    seen: list[int] = field(default_factory=list)  # embeddings of each step that had any
 
     def _held(self) -> set[int]:
         return {cell for held in self.sequences.values() for cell, _ in held}
@@ -123,6 +128,14 @@ class FakeContext:
                 rows.append(row)
         self._logits = np.array(rows)
         return Status.OK
+
+    def decode_vectors(self, sequence: int, vectors: Vectors, output: bool) -> Status:
+        """An embedding is the id that stands for it; positions are those of tokens."""
+        tokens = [int(each[0]) for each in vectors.values]
+        self.batch.clear()
+        self.batch.add(sequence, int(vectors.places[0][0]), tokens, output)
+        self.seen.append(len(tokens))
+        return self.decode()
 
     def logits(self, outputs: int) -> np.ndarray:
         assert len(self._logits) == outputs
@@ -175,6 +188,33 @@ class FakeContext:
         return True
 
 
+def image_tokens(media: Media) -> tuple[int, ...]:
+    """An image has as many tokens as its first byte says."""
+    return ids(media.digest, 0, media.data[0], 0)
+
+
+@dataclass
+class FakeEncoder:
+    """Encodes at once, or when it is told to."""
+
+    causal: bool = True
+    holding: bool = False
+    started: list[Encoding] = field(default_factory=list)
+
+    def start(self, media: Media, digest: bytes) -> Encoding:
+        encoding = Encoding(media, digest)
+        tokens = np.array(image_tokens(media), np.float64)
+        places = np.arange(len(tokens), dtype=np.int32)[None]
+        encoding.parts = [Vectors(tokens[:, None], places, np.ones_like(places), self.causal)]  # type: ignore[arg-type]
+        encoding.done = not self.holding
+        self.started.append(encoding)
+        return encoding
+
+    def release(self) -> None:
+        for each in self.started:
+            each.done = True
+
+
 class Bench:
     """A runner over the fakes, and what it put out."""
 
@@ -193,6 +233,7 @@ class Bench:
         checkpoint_tokens: int = 0,
         fetch_bytes: int = 1 << 30,
         ttl: float = 0.0,
+        encoder: FakeEncoder | None = None,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
@@ -208,6 +249,7 @@ class Bench:
             limit=limit, rows=rows, keep=kept > 0 or cache is not None, keeper=keeper,
             fetcher=self.fetcher,
             checkpoints=Checkpoints(checkpoint_tokens, min_tokens) if whole else None,
+            encoder=encoder,  # type: ignore[arg-type]
             arena=arena,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
@@ -217,15 +259,17 @@ class Bench:
     def add(
         self, name: str, prompt: Tokens[int], max_tokens: int = 8, *, warm: str = "",
         boundaries: tuple[int, ...] = (), keep: int | None = None, window: int = 0,
-        completion: Tokens[int] = (),
-        **fields: object,
+        completion: Tokens[int] = (), images: Tokens[Media] = (), **fields: object,
     ) -> None:  # fmt: skip
         params = SamplingParams(temperature=0, max_tokens=max_tokens, **fields)  # type: ignore[arg-type]
         request = Request(
             id=name, prompt=tuple(prompt), params=params, warm=warm, boundaries=boundaries,
-            keep=keep, completion=tuple(completion),
+            keep=keep, completion=tuple(completion), media=tuple(images),
         )  # fmt: skip
-        sequence = Sequence(request, self.sink, GreedySampler(), max_tokens, window=window)  # type: ignore[arg-type]
+        sequence = Sequence(
+            request, self.sink, GreedySampler(), max_tokens,  # type: ignore[arg-type]
+            window=window, media=placed(request, image_tokens),
+        )  # fmt: skip
         self.runner.add(sequence)
         self.outputs[name] = []
 

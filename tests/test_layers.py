@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "llmengine"
 LAYERS = [
     {"__init__"},
     {"errors", "hardware", "inventory", "loading", "log", "plugins", "usage"},
-    {"keys", "metrics", "sampling"},
+    {"keys", "media", "metrics", "sampling"},
     {"config", "core"},
     {"options"},
     {"settings"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"chat"},
     {"models"},
     {"engine"},
-    {"server", "bench"},
+    {"server"},
     {"cli"},
     {"__main__"},
 ]
@@ -42,9 +42,6 @@ OWNERS = {
     "diskcache": {"cache", "server/responses_store.py"},
     "llguidance": {"llama", "grammar"},
     "opentelemetry": {"server/tracing.py"},
-    "aiohttp": {"bench"},
-    "gguf": {"bench"},
-    "plotly": {"bench"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

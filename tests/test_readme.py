@@ -23,8 +23,7 @@ COMMANDS = [
     for language, text in BLOCKS
     if language == "bash"
     for line in text.splitlines()
-    # Benchmarks take minutes, and have tests of their own.
-    if "llmengine " in line and "serve" not in line and " bench" not in line
+    if "llmengine " in line and "serve" not in line
 ]
 
 

@@ -122,3 +122,22 @@ def hybrid(path: Path) -> Path:
             model.ones(f"{block}.attn_k_norm", HEAD)
             model.attention(block)
     return model.write()
+
+
+def turning(path: Path) -> Path:
+    """Qwen2-VL: positions have several dimensions, of which an image needs two."""
+    model = TinyModel(path, "qwen2vl")
+    model.writer.add_head_count_kv(KV_HEADS)
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_rope_dimension_count(HEAD)
+    model.writer.add_rope_dimension_sections([2, 3, 3, 0])
+    model.ones("output_norm", WIDTH)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}"
+        model.ones(f"{block}.attn_norm", WIDTH)
+        model.ones(f"{block}.ffn_norm", WIDTH)
+        model.attention(block)
+        for name, size in (("q", WIDTH), ("k", KV_HEADS * HEAD), ("v", KV_HEADS * HEAD)):
+            model.writer.add_tensor(f"{block}.attn_{name}.bias", np.zeros(size, np.float32))
+        model.ffn(block)
+    return model.write()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence as Sequences
 from enum import Enum, auto
 
+from llmengine.engine.encoder import Encoder
 from llmengine.engine.fetcher import Fetch, Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
@@ -16,6 +17,7 @@ from llmengine.engine.slots import Slots
 
 WORTH_WAITING = 32  # tokens of a prefix that another sequence is just computing
 HEADROOM = 16  # cells kept free per running sequence when another is admitted
+ENCODING = 4  # sequences that may wait for embeddings, or with them for room
 
 
 class Place(Enum):
@@ -34,6 +36,7 @@ class Admission:
         pacer: Pacer,
         keeper: Keeper | None,
         fetcher: Fetcher | None,
+        encoder: Encoder | None = None,
         *,
         checkpoints: bool,
     ) -> None:
@@ -43,6 +46,8 @@ class Admission:
         self._pacer = pacer
         self._keeper = keeper
         self._fetcher = fetcher
+        self._encoder = encoder
+        self._encoding: list[Sequence] = []  # wait for embeddings, or for room with them
         self._checkpoints = checkpoints
 
     def place(self, sequence: Sequence, running: Sequences[Sequence]) -> Place:
@@ -56,12 +61,18 @@ class Admission:
             if not self._fetch(sequence, match.length):
                 return Place.WAIT
         if sequence.fetch:
-            if not sequence.fetch.done:
+            fetch = sequence.fetch
+            if not fetch.done:
                 return Place.WAIT
-            if self._restore(sequence, sequence.fetch, match.length, running):
+            stored = 0 if fetch.state is None else fetch.found.length
+            if not self._encoded(sequence, max(match.length, stored)):
+                return Place.WAIT
+            if self._restore(sequence, fetch, match.length, running):
                 return Place.FOUND
             # Making room may have taken what was matched.
             match = self._slots.match(sequence.tokens, sequence.scope)
+        if not self._encoded(sequence, match.length):
+            return Place.WAIT
         if not self._reserve(len(sequence.tokens) - match.length, match, running):
             return Place.NO_ROOM
         if not self._slots.open(match, sequence):
@@ -71,8 +82,27 @@ class Admission:
         sequence.start_from(match.length)
         return Place.FOUND
 
+    def _encoded(self, sequence: Sequence, have: int) -> bool:
+        """Whether the embeddings of all that comes after `have` tokens are there."""
+        missing = [each for each in sequence.media if each.span.end > have]
+        if not missing:
+            return True
+        if sequence not in self._encoding:
+            if len(self._encoding) >= ENCODING:
+                return False
+            self._encoding.append(sequence)
+        assert self._encoder is not None
+        begun = sequence.encodings
+        sequence.encodings = {
+            each.digest: begun.get(each.digest) or self._encoder.start(each.media, each.digest)
+            for each in missing
+        }
+        return all(each.done and not each.error for each in sequence.encodings.values())
+
     def forget(self, sequence: Sequence) -> None:
-        """Let go of a stored state that the sequence was to start from."""
+        """Let go of what the sequence was to start from: it does, or never will."""
+        if sequence in self._encoding:
+            self._encoding.remove(sequence)
         if sequence.fetch and self._fetcher:
             self._fetcher.drop(sequence.fetch)
         sequence.fetch = None
@@ -114,6 +144,8 @@ class Admission:
     def _resume(self, sequence: Sequence, running: Sequences[Sequence]) -> Place:
         region = sequence.saved
         assert region is not None
+        if not self._encoded(sequence, sequence.saved_length):
+            return Place.WAIT
         if not self._reserve(len(sequence.tokens), Match(), running):
             return Place.NO_ROOM
         length = sequence.saved_length
@@ -122,6 +154,7 @@ class Admission:
         sequence.saved = None
         if slot is None:  # llama.cpp could not place the state: compute it again
             return self.place(sequence, running)
+        self.forget(sequence)
         return Place.FOUND
 
     def _reserve(self, need: int, match: Match, running: Sequences[Sequence]) -> bool:

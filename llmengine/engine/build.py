@@ -13,6 +13,7 @@ from llmengine.config import Config
 from llmengine.engine.cells import Cells
 from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.embedder import Embedder
+from llmengine.engine.encoder import Encoder
 from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
@@ -24,6 +25,7 @@ from llmengine.errors import ConfigError
 from llmengine.llama.context import Context
 from llmengine.llama.embedding import EmbeddingContext
 from llmengine.llama.model import Model
+from llmengine.llama.projector import Projector
 from llmengine.llama.traits import traits_of
 
 EMBEDDINGS = 32  # inputs of a batch
@@ -39,15 +41,22 @@ class Parts:
     scheduler: Scheduler
     runner: Runner
     embedder: Embedder
+    encoder: Encoder | None
 
 
 def build(
-    model: Model, config: Config, *, cells: int, threads: int, wake: Callable[[], None]
+    model: Model,
+    config: Config,
+    projector: Projector | None,
+    *,
+    cells: int,
+    threads: int,
+    wake: Callable[[], None],
 ) -> Parts:
     """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory
     and ConfigError.
 
-    `wake` is called on another thread when a state that was waited for is there.
+    `wake` is called on another thread when a state or an encoding that was waited for is there.
     """
     performance = config.performance
     if performance.deterministic and not model.can_truncate:
@@ -76,6 +85,8 @@ def build(
         keeper=keeper,
         arena=arena,
     )
+    budget = performance.media_cache_mb * MEBIBYTE
+    encoder = Encoder(projector, wake, budget) if projector else None
     pacer = Pacer(performance.max_itl_ms / 1000, context.rows)
     scheduler = Scheduler(
         slots,
@@ -88,11 +99,12 @@ def build(
         keeper=keeper,
         fetcher=fetcher,
         checkpoints=checkpoints if config.cache.enabled and whole else None,
+        encoder=encoder,
         arena=arena,
     )
     runner = Runner(model, context, scheduler, pacer)
     embedder = _embedder(model, config, threads)
-    return Parts(context, cache, fetcher, slots, scheduler, runner, embedder)
+    return Parts(context, cache, fetcher, slots, scheduler, runner, embedder, encoder)
 
 
 def _embedder(model: Model, config: Config, threads: int) -> Embedder:

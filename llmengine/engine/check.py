@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmengine.config import CacheConfig
-from llmengine.core import ModelInfo, Request
+from llmengine.core import Media, ModelInfo, Request
+from llmengine.engine.placed import Placed
 from llmengine.errors import ContextLengthExceeded, InvalidRequest
+from llmengine.llama.projector import Projector
 
 
 def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) -> None:
@@ -17,11 +19,36 @@ def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) 
             param="model",
             code="unsupported_model",
         )
-    check_tokens(request.prompt, info, info.max_sequence_length - 1, "prompt")
+    most = info.max_sequence_length - 1
+    check_tokens(request.prompt, info, most, "prompt", media=bool(request.media))
     if request.keep is not None:
-        _check_keep(request.keep, info)
+        _check_keep(request, info)
     if request.warm:
         _check_warm(len(request.prompt), cache)
+
+
+def check_media(media: Media, info: ModelInfo) -> None:
+    """Whether the model takes it at all."""
+    if media.kind not in info.media:
+        what = {"image": "images", "audio": "sound"}[media.kind]
+        remedy = (
+            f"its projector is for {' and '.join(info.media)} only"
+            if info.media
+            else "start it with --mmproj and the projector that belongs to the model"
+        )
+        raise InvalidRequest(
+            f"{info.name} takes no {what}: {remedy}", param="messages", code="unsupported_content"
+        )
+
+
+def check_spans(media: Sequence[Placed], projector: Projector | None, rows: int) -> None:
+    """Whether each image that must not be divided fits into a batch of `rows`."""
+    longest = max((each.span.length for each in media if each.media.kind == "image"), default=0)
+    if projector and projector.undivided and longest > rows:
+        raise InvalidRequest(
+            f"an image of this model takes {longest} tokens in one batch, and {rows} are the most: "
+            "raise performance.prefill_batch, with performance.deterministic off"
+        )
 
 
 def check_inputs(inputs: Sequence[Sequence[int]], info: ModelInfo) -> None:
@@ -32,7 +59,10 @@ def check_inputs(inputs: Sequence[Sequence[int]], info: ModelInfo) -> None:
         check_tokens(each, info, info.max_sequence_length, "input")
 
 
-def check_tokens(tokens: Sequence[int], info: ModelInfo, most: int, name: str) -> None:
+def check_tokens(
+    tokens: Sequence[int], info: ModelInfo, most: int, name: str, *, media: bool = False
+) -> None:
+    """With `media`, negative ids are allowed; those are looked at elsewhere."""
     if not tokens:
         raise InvalidRequest(f"the {name} is empty", param=name)
     if len(tokens) > most:
@@ -41,13 +71,20 @@ def check_tokens(tokens: Sequence[int], info: ModelInfo, most: int, name: str) -
             f"but the {name} has {len(tokens)}: shorten it",
             param=name,
         )
-    if min(tokens) < 0 or max(tokens) >= info.vocabulary:
+    if (min(tokens) < 0 and not media) or max(tokens) >= info.vocabulary:
         raise InvalidRequest(
             f"the {name} has token ids outside 0..{info.vocabulary - 1}", param=name
         )
 
 
-def _check_keep(keep: int, info: ModelInfo) -> None:
+def _check_keep(request: Request, info: ModelInfo) -> None:
+    keep = request.keep or 0
+    if request.media:
+        raise InvalidRequest(
+            "`overflow`: images and sound cannot be dropped while the model writes",
+            param="overflow",
+            code="unsupported_parameter",
+        )
     if not info.shifts:
         raise InvalidRequest(
             f"`overflow`: {info.name} cannot drop tokens while it writes, as models with recurrent "

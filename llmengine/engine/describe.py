@@ -16,7 +16,14 @@ UNBOUNDED = 2**31 - 1  # bytes of a piece: any text may be one unknown token
 
 
 def describe(
-    model: Model, config: Config, *, cells: int, max_length: int, threads: int, shifts: bool
+    model: Model,
+    config: Config,
+    *,
+    cells: int,
+    max_length: int,
+    threads: int,
+    shifts: bool,
+    media: tuple[str, ...],
 ) -> ModelInfo:
     traits = traits_of(model)
     ranks = traits.pooling is Pooling.RANK
@@ -44,6 +51,7 @@ def describe(
         device=", ".join(each.name for each in model.devices) or "CPU",
         threads=threads,
         shifts=shifts,
+        media=media,
         needs_checkpoints=model.needs_checkpoints,
     )
 

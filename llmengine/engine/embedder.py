@@ -138,7 +138,7 @@ class Embedder:
     # The thread
 
     def _run(self) -> None:
-        _give_way()
+        give_way()
         while self._receive():
             self.step()
         self._end()
@@ -243,7 +243,7 @@ class Embedder:
         self._free()
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Leave the cores to the engine's thread when it wants them: streams keep their pace.
 
     The threads that llama.cpp starts from this one inherit it. Only Linux has it for threads.

@@ -15,20 +15,22 @@ from msgspec.structs import replace
 
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
-from llmengine.core import CacheControl, ModelInfo, Output, Request, Sink, Stats
+from llmengine.core import CacheControl, Media, ModelInfo, Output, Request, Sink, Stats
 from llmengine.engine import sizing
 from llmengine.engine.build import build
 from llmengine.engine.cache_control import EngineCache
-from llmengine.engine.check import check_inputs, check_request
+from llmengine.engine.check import check_inputs, check_media, check_request, check_spans
 from llmengine.engine.describe import counted, describe
 from llmengine.engine.embedder import Job
 from llmengine.engine.message import Call, Cancel, Stop
+from llmengine.engine.placed import placed, salt_of
 from llmengine.engine.runner import Outputs
 from llmengine.engine.sequence import Sequence
 from llmengine.errors import EngineOverloaded, Internal, InvalidRequest, ModelUnavailable
 from llmengine.grammar.compiler import Compiler
 from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
+from llmengine.llama.projector import Projector
 from llmengine.llama.sampler import Sampler
 from llmengine.loading import Loading
 from llmengine.models import locate
@@ -48,12 +50,13 @@ class Engine:
         sizing.check(config)
         self._config = config
         self._model = Model(locate.find(config.model), config, loading)
+        self._projector: Projector | None = None
         self._compiler = Compiler(self._model)
         self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
         try:
             self._build(config)
         except BaseException:
-            self._model.close()
+            self._close_model()
             raise
         self._load_seconds = time.perf_counter() - started
         self._lock = threading.Condition()
@@ -69,11 +72,17 @@ class Engine:
         cells = sizing.context_cells(model, config)
         self._max_length = sizing.sequence_length(model, config, cells)
         self._threads = sizing.threads(config)
-        parts = build(model, config, cells=cells, threads=self._threads, wake=self._wake)
+        path = locate.find_projector(config.model)
+        if path:
+            self._projector = Projector(path, model, config, threads=self._threads)
+        parts = build(
+            model, config, self._projector, cells=cells, threads=self._threads, wake=self._wake
+        )
         self._context, self._cache, self._fetcher = parts.context, parts.cache, parts.fetcher
         self._slots, self._scheduler = parts.slots, parts.scheduler
-        self._runner, self._embedder = parts.runner, parts.embedder
-        self._fingerprint = f"{fingerprint.of_file(model.path)} {parts.context.fingerprint}"
+        self._runner, self._embedder, self._encoder = parts.runner, parts.embedder, parts.encoder
+        files = [fingerprint.of_file(each) for each in (model.path, path) if each]
+        self._fingerprint = f"{' '.join(files)} {parts.context.fingerprint}"
         # What the scopes begin with that belong to this model and these settings.
         self._own_scope = _digest(self._fingerprint, 8)
 
@@ -92,9 +101,11 @@ class Engine:
             room = min(most or window, window - len(request.prompt))
         else:
             room = most or window  # an end there must be
+        media = placed(request, self.media_tokens)
+        check_spans(media, self._projector, self._context.rows)
         sampler = self._sampler(request)
-        scope = self._scope(request.cache_salt)
-        sequence = Sequence(request, sink, sampler, room, scope, window)
+        scope = self._scope(request.cache_salt + salt_of(media))
+        sequence = Sequence(request, sink, sampler, room, scope, window, media)
         for token in request.completion:
             sampler.replay(token)
             sequence.text.push(self._model.piece(token, request.special))
@@ -115,7 +126,8 @@ class Engine:
         params = request.params
         with self._model.in_use():
             matcher = self._compiler.matcher(params.enforced) if params.enforced else None
-            return Sampler(self._model, params, request.prompt, self._max_length, matcher)
+            words = [token for token in request.prompt if token >= 0]
+            return Sampler(self._model, params, words, self._max_length, matcher)
 
     def _admit(self, request_id: str) -> None:
         if not self._accepting:
@@ -157,9 +169,16 @@ class Engine:
                 self._inbox.put(Stop())
                 self._context.abort()
         self._embedder.close()
+        if self._encoder:
+            self._encoder.close()
         self._thread.join()
         self._context.close()
+        self._close_model()
+
+    def _close_model(self) -> None:
         self._model.close()
+        if self._projector:
+            self._projector.close()
 
     # The engine's thread
 
@@ -212,7 +231,7 @@ class Engine:
     @property
     def _busy(self) -> bool:
         """Whether a step has anything to do."""
-        return self._runner.busy and not self._scheduler.reading
+        return self._runner.busy and not self._runner.blocked
 
     def _wake(self) -> None:
         """Look again what there is to do; from any thread."""
@@ -243,6 +262,11 @@ class Engine:
     def tokenize(self, text: str, *, special: bool = False, bos: bool = False) -> list[int]:
         return self._model.tokenize(text, special=special, bos=bos)
 
+    def media_tokens(self, media: Media) -> tuple[int, ...]:
+        check_media(media, self._info)
+        assert self._projector is not None
+        return self._projector.tokens(media)
+
     def detokenize(self, tokens: Tokens[int]) -> str:
         return self._model.detokenize(tokens)
 
@@ -262,6 +286,7 @@ class Engine:
                 shifts=self._context.can_shift,
                 max_length=self._max_length,
                 threads=self._threads,
+                media=self._projector.kinds if self._projector else (),
             )
 
     def stats(self) -> Stats:

@@ -6,10 +6,12 @@ from array import array
 from typing import Protocol
 
 import numpy as np
+from msgspec.structs import replace
 
 from llmengine.cache.entry import Found, new_state
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.engine.pool import Buffer
+from llmengine.media.spans import whole
 
 STEP_BYTES = 128 * 1024 * 1024  # copied out of llama.cpp per step at most: some 30 ms
 UNMEASURED = 0.001  # seconds to prefill a token, until a step has told
@@ -52,7 +54,12 @@ class Keeper:
             held=held,
             seconds_per_token=seconds_per_token or UNMEASURED,
         )
-        return found if found and found.length - held >= self._min_tokens else None
+        if found is None:
+            return None
+        length = whole(tokens, found.length)
+        if length - held < self._min_tokens or (self._whole and length < found.length):
+            return None
+        return replace(found, length=length)
 
     def keep(self, scope: str, tokens: array[int], label: str) -> bool:
         """Pin the state of exactly these tokens, if it is stored already."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 from llmengine.core import FinishReason, Output, Sink, TokenLogprob
 from llmengine.engine.pacer import Pacer
@@ -46,6 +48,11 @@ class Runner:
         return bool(self._scheduler.running or self._scheduler.waiting or self._outputs)
 
     @property
+    def blocked(self) -> bool:
+        """Whether a step would do nothing before another thread is done."""
+        return self._scheduler.reading and not self._outputs
+
+    @property
     def patience(self) -> float | None:
         """Seconds until the next deadline of a request; None: there is none."""
         requests = [each.request for each in self._scheduler.sequences]
@@ -75,6 +82,8 @@ class Runner:
 
     def _decode(self, step: list[Work]) -> tuple[Status, list[tuple[Sequence, int]]]:
         """Compute the step; with it come the sequences that have logits now, and their rows."""
+        if step[0].sequence.coming:
+            return self._decode_vectors(step[0])
         batch = self._context.batch
         batch.clear()
         sampled = []
@@ -82,18 +91,36 @@ class Runner:
             sequence, slot = work.sequence, work.sequence.slot
             assert slot is not None
             start = slot.length
+            position = sequence.position(start)
             if work.decoding:
-                batch.add_row(slot.id, start, sequence.tokens[start])
+                batch.add_row(slot.id, position, sequence.tokens[start])
             else:
-                batch.add(slot.id, start, sequence.tokens[start : start + work.count], work.output)
+                tokens = sequence.tokens[start : start + work.count]
+                batch.add(slot.id, position, tokens, work.output)
             if work.output:
                 sampled.append((sequence, batch.rows - 1))
+        return self._compute(step, self._context.decode), sampled
+
+    def _decode_vectors(self, work: Work) -> tuple[Status, list[tuple[Sequence, int]]]:
+        """As `_decode`, a step of embeddings."""
+        sequence, slot, coming = work.sequence, work.sequence.slot, work.sequence.coming
+        assert slot is not None
+        assert coming is not None
+        vectors = (
+            sequence.encodings[coming.digest]
+            .parts[coming.part]
+            .rows(slot.length - coming.span.start, work.count, sequence.position(coming.span.start))
+        )
+        decode = partial(self._context.decode_vectors, slot.id, vectors, work.output)
+        return self._compute([work], decode), [(sequence, work.count - 1)] * work.output
+
+    def _compute(self, step: list[Work], decode: Callable[[], Status]) -> Status:
         self._step = step
         started = time.perf_counter()
-        status = self._context.decode()
+        status = decode()
         self._measure(step, status, time.perf_counter() - started)
         self._step = []
-        return status, sampled
+        return status
 
     def _measure(self, step: list[Work], status: Status, seconds: float) -> None:
         decoding = prefilled = 0
@@ -170,6 +197,7 @@ class Runner:
                 continue
             if sequence.first_token is None:
                 sequence.first_token = now
+                sequence.encodings.clear()
                 self._count_prompt(sequence)
             self._append(sequence, token)
 
@@ -270,6 +298,10 @@ class Runner:
     def _expire(self) -> None:
         now = time.monotonic()
         for sequence in self._scheduler.sequences:
+            errors = [each.error for each in sequence.encodings.values() if each.error]
+            if errors:
+                self.fail(sequence, errors[0])
+                continue
             deadline = sequence.request.deadline
             if deadline is not None and deadline <= now:
                 self.fail(sequence, DeadlineExceeded("the request's deadline has passed"))

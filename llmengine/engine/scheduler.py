@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from llmengine.engine.admission import HEADROOM, Admission, Place
 from llmengine.engine.checkpoints import Checkpoints
+from llmengine.engine.encoder import Encoder
 from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.overflow import slide
@@ -17,6 +18,7 @@ from llmengine.engine.pool import Pool
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.slot import Memory
 from llmengine.engine.slots import Slots
+from llmengine.media.spans import whole
 
 
 class Work(Struct):
@@ -43,7 +45,7 @@ class Scheduler:
         self, slots: Slots, memory: Memory, pool: Pool, pacer: Pacer, *,
         limit: int, rows: int, keep: bool, keeper: Keeper | None = None,
         fetcher: Fetcher | None = None, checkpoints: Checkpoints | None = None,
-        arena: bool = False,
+        encoder: Encoder | None = None, arena: bool = False,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
@@ -59,7 +61,7 @@ class Scheduler:
         self._pool = pool
         self._pacer = pacer
         self._admission = Admission(
-            slots, pool, pacer, keeper, fetcher, checkpoints=checkpoints is not None
+            slots, pool, pacer, keeper, fetcher, encoder, checkpoints=checkpoints is not None
         )
         self._checkpoints = checkpoints
         self._limit = limit
@@ -67,6 +69,7 @@ class Scheduler:
         self._keep = keep
         self._keeper = keeper
         self._arena = arena
+        self._sees = False  # whether the last step was one of embeddings
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -74,13 +77,16 @@ class Scheduler:
 
     @property
     def reading(self) -> bool:
-        """Whether nothing can be done until a state has been read."""
-        return not self.running and any(each.fetch and not each.fetch.done for each in self.waiting)
+        """Whether nothing can be done until a state has been read, or an image encoded."""
+        if self.running or not self.waiting:
+            return False
+        return all(each.held and not each.ready for each in self.waiting)
 
     def add(self, sequence: Sequence) -> None:
         if self._checkpoints:
             boundaries = sequence.request.boundaries
-            sequence.checkpoints = self._checkpoints.of(sequence.prompt_length, boundaries)
+            chosen = self._checkpoints.of(sequence.prompt_length, boundaries)
+            sequence.checkpoints = tuple(whole(sequence.tokens, each) for each in chosen)
         self.waiting.append(sequence)
 
     # One step
@@ -109,12 +115,17 @@ class Scheduler:
 
     def _plan(self) -> list[Work]:
         """Decoding rows and prefill chunks, or nothing if the decoding rows don't fit."""
-        step, prefilling = [], []
+        step, prefilling, seeing = [], [], []
         for each in self.running:
             if each.decoding:
                 step.append(Work(each, 1, True))
+            elif each.coming:
+                seeing.append(each)
             else:
                 prefilling.append(each)
+        self._sees = bool(seeing) and not (self._sees and (step or prefilling))
+        if self._sees:
+            return self._see(seeing[0], len(step))
         free = self.slots.cells.free - len(step)
         if free < 0:
             return []
@@ -122,6 +133,16 @@ class Scheduler:
             chunk = min(self._pacer.chunk(len(step)), self._rows - len(step), free)
             step += [Work(each, count, False) for each, count in _share(prefilling, chunk)]
         return step
+
+    def _see(self, sequence: Sequence, decoding: int) -> list[Work]:
+        """Embeddings of one sequence: they are a step of their own, between those of tokens."""
+        coming, free = sequence.coming, self.slots.cells.free
+        assert coming is not None
+        count = coming.span.end - sequence.computed
+        vectors = sequence.encodings[coming.digest].parts[coming.part]
+        if vectors.causal:
+            count = min(count, self._pacer.chunk(decoding), self._rows, free)
+        return [Work(sequence, count, False)] if 0 < count <= free else []
 
     def commit(self, step: list[Work]) -> None:
         """Note that the step's tokens are computed."""
@@ -147,6 +168,7 @@ class Scheduler:
             if len(self.running) >= self._limit:
                 return
             place = self._admission.place(sequence, self.running)
+            sequence.held = place is Place.WAIT
             if place is Place.NO_ROOM:
                 if self._compaction_helps(sequence):
                     self._compact()

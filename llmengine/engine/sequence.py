@@ -8,10 +8,12 @@ from collections.abc import Sequence as Tokens
 from typing import TYPE_CHECKING
 
 from llmengine.core import Request, Sink, Timings, TokenLogprob, Usage
+from llmengine.engine.placed import Placed
 from llmengine.engine.pool import Region
 from llmengine.engine.text import TextStream
 
 if TYPE_CHECKING:
+    from llmengine.engine.encoder import Encoding
     from llmengine.engine.fetcher import Fetch
     from llmengine.engine.slot import Slot
     from llmengine.llama.sampler import Sampler
@@ -28,11 +30,12 @@ class Sequence:
         room: int,
         scope: str = "",
         window: int = 0,
+        media: tuple[Placed, ...] = (),
     ) -> None:
         """`room` is the number of tokens that the completion may have at most.
 
         Prefixes are shared within one `scope` only. With a `request.keep`, a sequence of `window`
-        tokens is full.
+        tokens is full. `media` are in the prompt.
         """
         self.scope = scope
         self.request = request
@@ -45,6 +48,9 @@ class Sequence:
         # A token's log-probability comes with its text: no text of a token that is held in part.
         self.text = TextStream(request.params.stop, whole=request.params.logprobs is not None)
         self.tokens = array("i", request.prompt)
+        self.media = media
+        self.encodings: dict[bytes, Encoding] = {}  # of what is still to be computed, by digest
+        self.held = False  # whether it was to wait when last looked at
         self.checkpoints: tuple[int, ...] = ()  # where its state is kept, in tokens, ascending
         self.slot: Slot | None = None
         self.fetch: Fetch | None = None  # a stored state that it is to start from
@@ -124,10 +130,33 @@ class Sequence:
 
     @property
     def ahead(self) -> int:
-        """Tokens that may be computed in one step: those up to the next checkpoint."""
+        """Tokens that may be computed in one step: those up to a checkpoint or an image."""
         computed = self.computed
-        end = next((each for each in self.checkpoints if each > computed), len(self.tokens))
-        return end - computed
+        ends = [each for each in self.checkpoints if each > computed][:1]
+        ends += [each.span.start for each in self.media if each.span.start > computed][:1]
+        return min(ends, default=len(self.tokens)) - computed
+
+    @property
+    def coming(self) -> Placed | None:
+        """The part of an image or a recording whose embeddings come next."""
+        if not self.media:
+            return None
+        computed = self.computed
+        return next((each for each in self.media if computed in each.span), None)
+
+    def position(self, index: int) -> int:
+        """The position of a token."""
+        if not self.media:
+            return index
+        return index - sum(each.span.skip for each in self.media if each.span.start < index)
+
+    @property
+    def ready(self) -> bool:
+        """Whether something that it waited for is there now."""
+        if self.fetch:
+            return self.fetch.done
+        encodings = self.encodings.values()
+        return bool(encodings) and all(each.done for each in encodings)
 
     @property
     def decoding(self) -> bool:

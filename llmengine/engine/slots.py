@@ -16,6 +16,7 @@ from llmengine.engine.keeper import Keeper
 from llmengine.engine.pool import Buffer
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.slot import Match, Memory, Slot, common_prefix
+from llmengine.media.spans import position, whole
 
 
 class Limits(Struct, frozen=True):
@@ -77,10 +78,11 @@ class Slots:
             if self._expired(slot):
                 continue
             have = owner.tokens if owner else slot.tokens
-            common = min(common_prefix(tokens, have), len(tokens) - 1)
+            common = whole(tokens, min(common_prefix(tokens, have), len(tokens) - 1))
             if common <= length:
                 continue
-            now = self._memory.usable(slot.id, slot.length, min(common, slot.length))
+            computed = whole(have, min(common, slot.length))
+            now = self._memory.usable(slot.id, slot.length, computed)
             if now > length:
                 source, length = slot, now
             coming = max(coming, self._coming(slot, common))
@@ -119,7 +121,7 @@ class Slots:
 
     def _share(self, source: Slot, target: Slot, length: int) -> None:
         """Give an empty slot the first cells of another; nothing is copied."""
-        self._memory.copy(source.id, target.id, length)
+        self._memory.copy(source.id, target.id, position(source.tokens, length))
         self.settle(source)
         target.length = length
         target.cells = source.cells[:length]
@@ -172,7 +174,7 @@ class Slots:
         if slot is None or not self._memory.load(slot.id, buffer):
             return None
         if length < size:
-            self._memory.truncate(slot.id, length)
+            self._memory.truncate(slot.id, position(owner.tokens, length))
         slot.length = length
         self.cells.occupy(length)
         return self._take(slot, owner)
@@ -187,8 +189,16 @@ class Slots:
         """Make llama.cpp forget what it computed beyond the slot's tokens."""
         if self._arena:
             self.stale = True
-        elif not self._memory.truncate(slot.id, slot.length):
+            return
+        assert slot.owner is not None
+        tokens = slot.owner.tokens
+        # Positions do not tell the cells of an image apart: it starts over.
+        kept = whole(tokens, slot.length)
+        if not self._memory.truncate(slot.id, position(tokens, kept)):
             self.clear(slot)
+        elif kept < slot.length:
+            self._give_tail(slot, kept)
+            slot.length = kept
 
     def release(self, slot: Slot, *, keep: bool) -> None:
         """End a slot's use: keep it idle for its prefix, within the limits, or empty it."""
@@ -229,14 +239,18 @@ class Slots:
         if self._arena or not source or not source.idle or source.length == length:
             return False
         self.save(source)
-        if not self._memory.truncate(source.id, length):
+        if not self._memory.truncate(source.id, position(source.tokens, length)):
             return False
         self.evictions += 1
-        self.settle(source)
-        self.cells.give(_ids(source.cells[length:]))
-        source.cells = source.cells[:length]
+        self._give_tail(source, length)
         source.hold(source.tokens[:length])
         return True
+
+    def _give_tail(self, slot: Slot, length: int) -> None:
+        """Give back the cells beyond the first `length`."""
+        self.settle(slot)
+        self.cells.give(_ids(slot.cells[length:]))
+        slot.cells = slot.cells[:length]
 
     def _running_cells(self) -> npt.NDArray[np.bool_]:
         """Which cells a running slot may share with others."""

@@ -16,6 +16,7 @@ from llmengine.llama import library
 from llmengine.llama.abort import AbortFlag
 from llmengine.llama.batch import Batch
 from llmengine.llama.model import Model
+from llmengine.llama.vectors import VectorBatch, Vectors
 
 Logits = npt.NDArray[np.float32]
 
@@ -123,8 +124,30 @@ class Context:
         finally:
             self.remove(self.sequences - 1)
 
+    def decode_vectors(self, sequence: int, vectors: Vectors, output: bool) -> Status:
+        """Compute embeddings of a sequence in place of tokens, alone in a batch.
+
+        `output` asks for the logits after the last of them.
+        """
+        self._abort.clear()
+        padding = [] if not self.deterministic else [self.sequences - 1]
+        missing = 2 - min(len(vectors.values), 1 if output else 2)
+        batch = VectorBatch(sequence, vectors, output, padding * missing)
+        if not vectors.causal:
+            llama_cpp.llama_set_causal_attn(self._context, False)
+        try:
+            return self._status(llama_cpp.llama_decode(self._context, batch.native))
+        finally:
+            if not vectors.causal:
+                llama_cpp.llama_set_causal_attn(self._context, True)
+            if self.deterministic:
+                self.remove(self.sequences - 1)
+
     def _decode(self) -> Status:
-        code = llama_cpp.llama_decode(self._context, self._batch.native)
+        return self._status(llama_cpp.llama_decode(self._context, self._batch.native))
+
+    @staticmethod
+    def _status(code: int) -> Status:
         return Status(code) if code >= 0 else Status.FAILED
 
     def _pad(self) -> None:
@@ -151,16 +174,16 @@ class Context:
 
     # Memory
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Share the first `length` cells of a sequence with another (`llama_memory_seq_cp`)."""
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+    def copy(self, source: int, target: int, end: int) -> None:
+        """Share a sequence's cells before a position with another (`llama_memory_seq_cp`)."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, end)
 
     def remove(self, sequence: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
-    def truncate(self, sequence: int, length: int) -> bool:
-        """Drop a sequence's tail; False if this model's memory can't, nothing is changed then."""
-        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
+    def truncate(self, sequence: int, end: int) -> bool:
+        """Drop a sequence from a position on; False if its memory can't, nothing changes then."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, end, -1))
 
     def clear(self) -> None:
         llama_cpp.llama_memory_clear(self._memory, False)

@@ -38,7 +38,7 @@ class Device(Struct, frozen=True):
     handle: int
 
 
-def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+def _write_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if not line or set(line) == {"."}:  # progress dots of a load
         return
@@ -47,13 +47,13 @@ def _on_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     log.debug("%s", line)
 
 
-_callback = llama_cpp.llama_log_callback(_on_log)  # llama.cpp keeps it: it must outlive all
+on_log = llama_cpp.llama_log_callback(_write_log)  # llama.cpp keeps it: it must outlive all
 
 
 @functools.cache
 def start() -> None:
     """Load the library once per process, its log going to ours."""
-    llama_cpp.llama_log_set(_callback, ctypes.c_void_p())
+    llama_cpp.llama_log_set(on_log, ctypes.c_void_p())
     llama_cpp.llama_backend_init()
 
 

@@ -162,6 +162,11 @@ class Model:
         return {name: getattr(checked, name) for name in advice}
 
     @functools.cached_property
+    def input_size(self) -> int:
+        """Values of an embedding that takes the place of a token."""
+        return int(llama_cpp.llama_model_n_embd_inp(self._model))
+
+    @functools.cached_property
     def size_bytes(self) -> int:
         return int(llama_cpp.llama_model_size(self._model))
 

@@ -18,8 +18,9 @@ SUFFIX = ".gguf"
 MAX_PATH = 4096
 
 _PACKAGE = Path(__file__).parent.parent
-# Only the first file of a split model is named; llama.cpp finds the others itself.
-_LATER_PART = re.compile(r"-(?!0*1-of)\d+-of-\d+\.gguf$")
+# Only the first file of a split model is named; llama.cpp finds the others itself. Projectors
+# belong to models.
+_NO_MODEL = re.compile(r"-(?!0*1-of)\d+-of-\d+\.gguf$|^mmproj")
 
 
 def find(config: ModelConfig) -> Path:
@@ -27,13 +28,21 @@ def find(config: ModelConfig) -> Path:
 
     Raises ModelNotFound, which says where it looked and names the nearest model.
     """
-    wanted = config.model_path
+    return _find(config.model_path, config, "model")
+
+
+def find_projector(config: ModelConfig) -> Path | None:
+    """The GGUF file of the projector, where `config` names one; raises ModelNotFound."""
+    return _find(config.mmproj, config, "mmproj") if config.mmproj else None
+
+
+def _find(wanted: str, config: ModelConfig, param: str) -> Path:
     if "\0" in wanted or len(wanted) > MAX_PATH:
-        raise ModelNotFound("no file can have the name that was given", param="model")
+        raise ModelNotFound("no file can have the name that was given", param=param)
     places = [Path(wanted).expanduser(), *_places(wanted, config)] if wanted else [_embedded()]
     found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
-        raise ModelNotFound(_explain(wanted, places, config), param="model")
+        raise ModelNotFound(_explain(wanted, places, config), param=param)
     return found
 
 
@@ -42,7 +51,7 @@ def listing(config: ModelConfig) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders(config):
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            if path.is_file() and not _LATER_PART.search(path.name):
+            if path.is_file() and not _NO_MODEL.search(path.name):
                 found.setdefault(path.stem, path)
     if (embedded := _embedded()).is_file():
         found.setdefault(EMBEDDED, embedded)

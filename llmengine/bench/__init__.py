@@ -1,1 +1,0 @@
-"""Measurements: a model's speed on this machine, and a server's under load."""
