@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from llmengine import log
@@ -14,6 +15,13 @@ from llmengine import log
 ROOT = Path(__file__).parent.parent
 
 collect_ignore = ["clients"]  # they have an environment of their own
+
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

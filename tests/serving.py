@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
+from patience import PATIENCE
 from sanic import Sanic
 
 from llmengine.chat.warm_file import WarmFile
@@ -62,10 +63,10 @@ class Server:
 
         self._thread = threading.Thread(target=run.run, args=(main(),), name="server")
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(PATIENCE)
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE)
 
     def tell_to_stop(self) -> None:
         assert self._loop is not None
@@ -73,7 +74,7 @@ class Server:
         self._loop.call_soon_threadsafe(self._stop.set)
 
     def join(self) -> None:
-        self._thread.join(20)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
 
@@ -83,7 +84,7 @@ def serving(
 ) -> Iterator[httpx.Client]:
     """A client of a server for `host`, which is closed with it."""
     server = Server(lambda _: host, settings, warm)
-    assert server.ready.wait(10)
+    assert server.ready.wait(PATIENCE)
     try:
         with server.client() as client:
             yield client
@@ -92,7 +93,7 @@ def serving(
         server.join()
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():

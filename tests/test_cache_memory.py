@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmengine.cache.entry import as_tokens
@@ -176,7 +176,6 @@ WORK = st.lists(
 
 
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
-@settings(deadline=None)
 @given(work=WORK, whole=st.booleans())
 def test_the_budget_holds_at_every_step(policy: str, work: list, whole: bool) -> None:
     clock = Clock()

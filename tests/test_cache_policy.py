@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmengine.cache.policy import FIFO, LFU, LRU, POLICIES
@@ -49,7 +49,6 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("name", ["lru", "lfu", "fifo"])
-@settings(deadline=None)
 @given(steps=STEPS)
 def test_victims_come_in_the_order_of_the_model(name: str, steps: list[tuple[str, int]]) -> None:
     policy, model = POLICIES[name](), Model(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from llmengine.cache.disk_tier import DiskTier
 from tests.cache_fakes import right
 from tests.cache_writer import MAX_BYTES, MAX_ENTRIES, open_tier
+from tests.patience import PATIENCE
 
 ROUNDS = 120
 
@@ -64,7 +65,7 @@ def test_two_processes_at_once(tmp_path: Path, root: Path) -> None:
         each.stdin.write("go\n")
         each.stdin.flush()
     for each in sharers:
-        out, errors = each.communicate(timeout=60)
+        out, errors = each.communicate(timeout=PATIENCE)
         assert each.returncode == 0, errors
         counts = json.loads(out)
         assert counts["wrong"] == counts["corrupt"] == counts["failures"] == 0, errors

@@ -66,7 +66,7 @@ def test_a_file_is_warmed_once_and_not_computed_after_a_restart(
     def warmed_and_asked(question: str) -> tuple[int, int, int]:
         """Tokens computed to warm, warmed, and then taken from there by a request."""
         with closing(Engine(chosen)) as engine, serving(engine, chosen, files) as client:
-            assert eventually(lambda: engine.stats().finished.get("stop") == 1, 20)
+            assert eventually(lambda: engine.stats().finished.get("stop") == 1)
             stats = engine.stats()
             (entry,) = [each for each in engine.cache().list() if each.pinned]
             assert (entry.label, entry.tokens) == (str(file), stats.prompt_tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmengine.cache.entry import as_tokens, entry_id
@@ -33,7 +33,6 @@ class Model:
         return [name for _, name in sorted(fitting, key=lambda pair: len(pair[0]))]
 
 
-@settings(deadline=None)
 @given(
     work=st.lists(st.tuples(PROMPT, st.booleans()), max_size=30),
     asked=st.lists(PROMPT, min_size=1, max_size=6),
@@ -54,7 +53,6 @@ def test_it_finds_what_a_list_finds(work: list[tuple[list[int], bool]], asked: l
     assert bool(tree) == bool(model.stored)
 
 
-@settings(deadline=None)
 @given(prompts=st.lists(PROMPT, min_size=1, max_size=20))
 def test_nothing_is_left_of_what_was_removed(prompts: list[list[int]]) -> None:
     tree = PrefixTree()

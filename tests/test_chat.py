@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from patience import PATIENCE
 
 FAKE = Path(__file__).parent / "fake_llmengine.py"
 PROMPT = "> "
@@ -22,7 +23,7 @@ class Session(pexpect.spawn):
     """A chat with the fake model; `wait` for text, `press` keys."""
 
     def wait(self, text: str) -> None:
-        self.expect_exact(text, timeout=10)
+        self.expect_exact(text, timeout=PATIENCE)
 
     def prompt(self) -> None:
         """Wait until the editor reads keys: it turns bracketed paste on."""
@@ -58,7 +59,7 @@ def start() -> Iterator[Callable[..., Session]]:
 
 def code(session: Session) -> int:
     session.press(CTRL_D)
-    session.expect(pexpect.EOF, timeout=10)
+    session.expect(pexpect.EOF, timeout=PATIENCE)
     session.close()
     assert session.exitstatus is not None
     return session.exitstatus
@@ -191,7 +192,7 @@ def test_keys_typed_during_an_answer_wait_for_the_prompt(start):
 def test_wrong_parameters_are_refused_at_once(start):
     session = start("-o", "top_p", "7")
     session.wait('error: top_p must be a number from 0 to 1, not "7"')
-    session.expect(pexpect.EOF)
+    session.expect(pexpect.EOF, timeout=PATIENCE)
     session.close()
     assert session.exitstatus == 2
 
@@ -209,14 +210,14 @@ def test_answers_go_to_stdout_and_everything_else_to_the_terminal(start, tmp_pat
     session.ask("hi")
     session.prompt()
     session.press(CTRL_D)
-    session.expect(pexpect.EOF, timeout=10)
+    session.expect(pexpect.EOF, timeout=PATIENCE)
     session.close()
     assert (tmp_path / "answers").read_text() == "Hello, world!\n"
 
 
 def test_in_a_pipe_it_is_run():
     command = [sys.executable, str(FAKE), "chat", "-s", "Be kind."]
-    done = subprocess.run(command, input="hi\n", capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, input="hi\n", capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (0, "Hello, world!\n")
     assert done.stderr == "cancelled=0\n"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 
 from llmengine.engine.embedder import Embedder, Job
 from llmengine.errors import Internal, ModelUnavailable, OutOfMemory
@@ -205,7 +206,7 @@ def test_closing_fails_what_is_left() -> None:
 
     def compute() -> Status:
         begun.set()
-        assert aborted.wait(5)
+        assert aborted.wait(PATIENCE)
         return Status.ABORTED
 
     def context(length: int) -> Any:
@@ -218,7 +219,7 @@ def test_closing_fails_what_is_left() -> None:
     jobs = [Job([range(20)]), Job([[1]]), Job([[2]])]
     for each in jobs:
         bench.embedder.add(each)
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE)
     jobs[1].future.cancel()
     bench.embedder.close()
     for each in (jobs[0], jobs[2]):

@@ -11,6 +11,7 @@ from pathlib import Path
 import gguf_files
 import numpy as np
 import pytest
+from patience import PATIENCE
 from real import MODEL, Result, chatml, config, request, run
 
 from llmengine.core import Output, Request
@@ -282,7 +283,7 @@ def test_cancel_ends_a_request_and_its_slot(engine: Engine) -> None:
     outputs: queue.SimpleQueue = queue.SimpleQueue()
     endless = request(engine, "x", chatml("Hi"), ignore_eos=True, max_tokens=None, temperature=0)
     engine.submit(endless, outputs.put)
-    outputs.get(timeout=20)
+    outputs.get(timeout=PATIENCE)
     engine.cancel("x")
     engine.cancel("unknown")
     last = [output for output in drain(outputs) if output.finish_reason]
@@ -294,7 +295,7 @@ def drain(outputs: queue.SimpleQueue) -> list:
     """All outputs up to the last one of a single request."""
     found = []
     while not (found and found[-1].finish_reason):
-        found += outputs.get(timeout=20)
+        found += outputs.get(timeout=PATIENCE)
     return found
 
 
@@ -308,15 +309,15 @@ def test_many_cancels_take_effect_in_one_step(engine: Engine) -> None:
         if sum(map(len, calls)) == len(names):
             ended.set()
         told.set()
-        done.wait(20)
+        done.wait(PATIENCE)
 
     for name in names:
         engine.submit(request(engine, name, "hi", ignore_eos=True, max_tokens=None), sink)
-    assert told.wait(20)
+    assert told.wait(PATIENCE)
     for name in names:
         engine.cancel(name)
     done.set()
-    assert ended.wait(20)
+    assert ended.wait(PATIENCE)
     assert [len(call) for call in calls if call] == [8]
 
 
@@ -403,7 +404,7 @@ def test_close_waits_for_whoever_uses_the_model() -> None:
         closing.start()
         closing.join(0.2)
         assert closing.is_alive()
-    closing.join(10)
+    closing.join(PATIENCE)
     assert not closing.is_alive()
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from patience import PATIENCE
 
 PROGRAM = "from llmengine.__main__ import main; print(flush=True); main()"
 
@@ -25,6 +26,6 @@ def test_an_early_interrupt_leaves_no_traceback(delay: float) -> None:
     process.stdout.readline()
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode in (-signal.SIGINT, 130)
     assert errors == ""

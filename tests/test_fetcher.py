@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_fakes import Bench, FakeContext, answer, text_of
+from patience import PATIENCE
 from real import chatml, config, request, run
 
 from llmengine.cache.disk_tier import DiskTier
@@ -35,7 +36,7 @@ class SlowDisk(DiskTier):
 
     def get(self, entry: Entry, length: int = 0) -> State | None:
         self.reads.append(entry.id)
-        assert self.open.wait(30)
+        assert self.open.wait(PATIENCE)
         state = super().get(entry, length)
         return None if state is None else np.concatenate([state, np.zeros(self.pad, np.uint8)])
 
@@ -52,7 +53,7 @@ class Slow:
         state = np.empty(context.state_size(0), np.uint8)
         context.save(0, state)
         self.disk.put("", np.array(PROMPT, np.int32), state)
-        assert self.disk.flush(10)
+        assert self.disk.flush(PATIENCE)
         self.streams = [f"s{index}" for index in range(4)]
         for index, name in enumerate(self.streams):
             self.bench.add(name, [400 + index, 1], max_tokens=LENGTH)
@@ -194,7 +195,7 @@ def test_what_is_read_and_not_placed_is_bounded(tmp_path: Path) -> None:
     state = np.empty(context.state_size(0), np.uint8)
     context.save(0, state)
     slow.disk.put("", np.array(other, np.int32), state)
-    assert slow.disk.flush(10)
+    assert slow.disk.flush(PATIENCE)
     bench.add("one", [*PROMPT, 1], max_tokens=2)
     bench.add("two", [*other, 1], max_tokens=2)
     for _ in range(10):
@@ -220,7 +221,7 @@ def test_the_engine_waits_for_a_read_and_for_deadlines_meanwhile(
     read = DiskTier.get
 
     def slowly(self: DiskTier, entry: Entry, length: int = 0) -> State | None:
-        assert gate.wait(30)
+        assert gate.wait(PATIENCE)
         return read(self, entry, length)
 
     monkeypatch.setattr(DiskTier, "get", slowly)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from fakes import FakeHost
+from patience import PATIENCE
 from serving import Server, eventually
 
 from llmengine.core import Host
@@ -67,7 +68,7 @@ def test_it_answers_while_the_model_is_loaded(model: SlowModel) -> None:
             }
         assert client.get("/nothing").status_code == 404
         model.finish.set()
-        assert server.ready.wait(10)
+        assert server.ready.wait(PATIENCE)
         assert status(client, "/health/ready") == (200, "ok")
         assert status(client, "/health") == (200, "ok")
         answer = client.post(CHAT, json=BODY).json()
@@ -100,7 +101,7 @@ def test_it_says_that_it_is_ending_and_refuses_what_is_new(model: SlowModel) -> 
     model.finish.set()
     model.host.hold()
     server = Server(model.open)
-    assert server.ready.wait(10)
+    assert server.ready.wait(PATIENCE)
     with server.client() as client, ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.post, CHAT, json=BODY)
         assert eventually(lambda: model.host.requests)
@@ -114,7 +115,7 @@ def test_it_says_that_it_is_ending_and_refuses_what_is_new(model: SlowModel) -> 
         assert refused.json()["error"]["code"] == "model_unavailable"
         assert not running.done()
         model.host.release()
-        answer = running.result(10).json()
+        answer = running.result(PATIENCE).json()
         assert answer["choices"][0]["message"]["content"] == "a long answer"
     server.join()
     assert server.error is None

@@ -84,7 +84,7 @@ def address() -> Iterator[str]:
 def test_what_is_sent_at_random_gets_a_described_answer(
     operation: APIOperation, address: str
 ) -> None:
-    @settings(max_examples=15, deadline=None, derandomize=True)
+    @settings(max_examples=15, derandomize=True)
     @given(operation.as_strategy())
     def check(case: schemathesis.Case) -> None:
         case.call_and_validate(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from patience import PATIENCE
 
 pytestmark = pytest.mark.model
 
@@ -46,7 +47,7 @@ def test_there_are_commands_to_try() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands(command: str, path: Path) -> None:
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -69,7 +70,7 @@ def port(path: Path) -> Iterator[str]:
     else:
         raise AssertionError(seen)
     server.send_signal(signal.SIGTERM)
-    server.communicate(timeout=30)
+    server.communicate(timeout=PATIENCE)
     assert server.returncode == 0
 
 

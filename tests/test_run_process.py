@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 FAKE = Path(__file__).parent / "fake_llmengine.py"
 
@@ -33,7 +34,7 @@ def process(
 
 
 def test_pieces_come_at_once_through_a_pipe():
-    with process(["run"], stdin="hi", FAKE_ANSWER="ab", FAKE_STEP="1", FAKE_DELAY="3") as command:
+    with process(["run"], stdin="hi", FAKE_ANSWER="ab", FAKE_STEP="1", FAKE_DELAY="60") as command:
         assert command.stdout.read(1) == "a"
         assert command.poll() is None
         command.kill()
@@ -43,7 +44,7 @@ def test_a_reader_that_leaves_early_ends_it_cleanly():
     with process(["run"], stdin="hi", FAKE_ANSWER="a\n" * 5000, FAKE_DELAY="0.01") as command:
         assert command.stdout.readline() == "a\n"
         command.stdout.close()
-        assert (command.stderr.read(), command.wait(10)) == ("cancelled=1\n", 0)
+        assert (command.stderr.read(), command.wait(PATIENCE)) == ("cancelled=1\n", 0)
 
 
 def test_ctrl_c_ends_it_cleanly():
@@ -52,7 +53,7 @@ def test_ctrl_c_ends_it_cleanly():
     ) as command:
         assert command.stdout.read(1) == "a"
         command.send_signal(signal.SIGINT)
-        out, err = command.communicate(timeout=10)
+        out, err = command.communicate(timeout=PATIENCE)
     assert command.returncode == 130
     assert set(out) <= {"a"}
     assert err.split() == ["cancelled=1"]
@@ -61,7 +62,7 @@ def test_ctrl_c_ends_it_cleanly():
 def test_no_escape_codes_in_a_pipe():
     answer = "Sure.\n</think>\n**bold** and `code`"
     with process(["run", "hi", "--think", "--stats"], FAKE_ANSWER=answer) as command:
-        out, err = command.communicate(timeout=10)
+        out, err = command.communicate(timeout=PATIENCE)
     assert out == "**bold** and `code`\n"
     assert err.startswith("Sure.\n\n")
     assert "\x1b" not in err
@@ -69,7 +70,7 @@ def test_no_escape_codes_in_a_pipe():
 
 def test_a_pipe_gets_utf_8_whatever_the_locale():
     with process(["run", "hi"], FAKE_ANSWER="Grüße", PYTHONIOENCODING="ascii") as command:
-        out, _ = command.communicate(timeout=10)
+        out, _ = command.communicate(timeout=PATIENCE)
     assert out == "Grüße\n"
 
 
@@ -98,7 +99,7 @@ def test_only_what_is_needed_is_imported():
 @pytest.mark.model
 def test_the_embedded_model_answers():
     command = [sys.executable, "-m", "llmengine", "run", "-o", "temperature", "0"]
-    done = subprocess.run(command, input="hi\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input="hi\n", capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\n")
     assert done.stdout.strip()

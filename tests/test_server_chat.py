@@ -401,7 +401,7 @@ def test_one_log_line_without_the_prompt(
         assert fields["request"] == "abc"
         assert fields["completion_tokens"] == 13
         assert fields["cached_tokens"] == fields["prompt_tokens"] // 2
-        assert 0 <= fields["ttft"] <= fields["seconds"] < 5
+        assert 0 <= fields["ttft"] <= fields["seconds"]
         assert "secret" not in str(fields)
 
 

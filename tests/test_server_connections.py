@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from fakes import FakeHost
+from patience import PATIENCE
 from serving import config, events, eventually, serving
 
 from llmengine.core import Request, Sink
@@ -46,18 +46,19 @@ def test_a_client_that_goes_away_frees_its_requests(path: str, stream: bool, n: 
 
 
 def test_others_are_answered_while_many_choices_are_submitted() -> None:
+    answered = threading.Event()
+
     class SlowHost(FakeHost):
         def submit(self, request: Request, sink: Sink) -> None:
-            time.sleep(0.1)
             super().submit(request, sink)
+            answered.wait(0.5)
 
     with SlowHost() as host, serving(host) as client, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "n": 20})
         assert eventually(lambda: host.requests)
-        started = time.monotonic()
         assert client.get("/health").status_code == 200
-        assert time.monotonic() - started < 1
         assert len(host.requests) < 20
+        answered.set()
         assert len(answer.result().json()["choices"]) == 20
 
 
@@ -132,14 +133,11 @@ def test_thirty_two_streams_at_once() -> None:
 
 
 def test_pieces_arrive_when_they_are_made() -> None:
-    with FakeHost("abcd" * 20, delay=0.02) as host, serving(host) as client:
-        times = []
+    with FakeHost("abcd" * 10_000, delay=0.01) as host, serving(host) as client:
         with client.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as got:
-            for line in got.iter_lines():
-                if line.startswith("data: {"):
-                    times.append(time.monotonic())
-        assert len(times) == 20
-        assert times[-1] - times[0] > 0.3
+            line = next(got.iter_lines())
+            assert host.running == 1  # for minutes to come
+        assert json.loads(line.removeprefix("data: "))["choices"][0]["text"] == "abcd"
 
 
 def test_characters_are_never_cut() -> None:
@@ -176,7 +174,9 @@ def test_running_requests_finish_when_the_server_stops() -> None:
 
             def ask(stream: bool) -> None:
                 body = {**BODY, "stream": stream}
-                answers.append(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=10))
+                answers.append(
+                    httpx.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE)
+                )
 
             for stream in (False, True):
                 threads.append(threading.Thread(target=ask, args=(stream,)))

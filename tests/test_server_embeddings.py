@@ -14,6 +14,7 @@ import httpx
 import openai
 import pytest
 from fakes import BOS, EOS, FakeHost
+from patience import PATIENCE
 from serving import config, eventually, serving
 
 from llmengine.errors import EngineOverloaded
@@ -166,8 +167,10 @@ def test_what_a_client_no_longer_waits_for_is_cancelled(
     client: httpx.Client, host: FakeHost
 ) -> None:
     host.hold()
+    # Long enough to be sent by a busy machine; then nobody reads the answer.
     with pytest.raises(httpx.ReadTimeout):
-        client.post(EMBED, json={"input": "a"}, timeout=0.3)
+        client.post(EMBED, json={"input": "a"}, timeout=httpx.Timeout(PATIENCE, read=0.3))
+    assert eventually(lambda: host.embedded)
     assert eventually(lambda: host.embedded[0][1].cancelled())
     host.release()
     assert client.post(EMBED, json={"input": "a"}).status_code == 200

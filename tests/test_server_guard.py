@@ -14,6 +14,7 @@ import httpx
 import pytest
 import trustme
 from fakes import FakeHost
+from patience import PATIENCE
 from serving import config, serving
 from test_server_http import raw
 
@@ -89,7 +90,7 @@ def test_strangers_are_refused_before_their_body_is_read(
 ) -> None:
     with FakeHost() as host, serving(host, config(api_key="k")) as client:
         at = (client.base_url.host, client.base_url.port or 80)
-        with socket.create_connection(at, timeout=10) as stream:
+        with socket.create_connection(at, timeout=PATIENCE) as stream:
             head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
             stream.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
             assert b"HTTP/1.1 401" in stream.recv(65536)
@@ -153,7 +154,7 @@ def test_answers_over_tls(authority: trustme.CA, certificate: Path) -> None:
     authority.configure_trust(trusting)
     with FakeHost() as host, serving(host, config(tls_cert=str(certificate))) as plain:
         base = str(plain.base_url).replace("http:", "https:")
-        with httpx.Client(base_url=base, verify=trusting, timeout=20) as client:
+        with httpx.Client(base_url=base, verify=trusting, timeout=PATIENCE) as client:
             for stream in (False, True):
                 answer = client.post(CHAT, json={**BODY, "stream": stream})
                 assert answer.status_code == 200

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from fakes import FakeHost
+from patience import PATIENCE
 from serving import config, serving
 
 from llmengine import __version__
@@ -34,7 +35,7 @@ MODEL = {
 def raw(client: httpx.Client, data: bytes) -> tuple[int, dict[str, Any]]:
     """Status and body of what the server answers to these bytes before it hangs up."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as stream:
-        stream.settimeout(5)
+        stream.settimeout(PATIENCE)
         stream.sendall(data)
         found = b""
         while chunk := stream.recv(65536):

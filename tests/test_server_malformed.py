@@ -13,6 +13,7 @@ import pytest
 import real
 from fakes import FakeHost
 from hostile import POSTS, bodies, good
+from patience import PATIENCE
 from serving import config, serving
 
 from llmengine.cache.memory_tier import MemoryTier
@@ -106,7 +107,7 @@ def test_ids_that_nobody_gave(client: httpx.Client, operation: Operation) -> Non
         path = re.sub(r"\{\w+\}", lambda _, id=id: id, operation.path)  # type: ignore[misc]
         head = f"{operation.method.upper()} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         with socket.create_connection(at) as stream:
-            stream.settimeout(5)
+            stream.settimeout(PATIENCE)
             stream.sendall(f"{head}Connection: close\r\nContent-Length: 0\r\n\r\n".encode())
             answer = b""
             while chunk := stream.recv(65536):

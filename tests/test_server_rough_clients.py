@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from fakes import FakeHost
+from patience import PATIENCE
 from serving import eventually, serving
 
 CHAT = "/v1/chat/completions"
@@ -43,7 +44,7 @@ def client(host: FakeHost) -> Iterator[httpx.Client]:
 
 def connect(client: httpx.Client) -> socket.socket:
     stream = socket.create_connection((client.base_url.host, client.base_url.port or 80))
-    stream.settimeout(10)
+    stream.settimeout(PATIENCE)
     return stream
 
 
@@ -97,7 +98,7 @@ def test_a_client_that_does_not_read_holds_nobody_up() -> None:
         body = {"prompt": "long", "stream": True, "logprobs": 20}
         deaf.sendall(http("/v1/completions", body))
         # It is computed to its end, though nobody takes it.
-        assert eventually(lambda: host.stats().finished == {"stop": 1}, 20)
+        assert eventually(lambda: host.stats().finished == {"stop": 1})
         for stream in (False, True):
             body = {"prompt": "other", "stream": stream}
             assert "short" in client.post("/v1/completions", json=body).text

@@ -381,8 +381,7 @@ def test_an_empty_file_and_a_device_are_fine() -> None:
 
 fuzzed = hypothesis.settings(
     max_examples=200,
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    suppress_health_check=list(hypothesis.HealthCheck),
 )
 TOML = st.text("[]{}='\"\\\n.,#0123456789-_:etrufalsnif servportmodlcache", max_size=60)
 

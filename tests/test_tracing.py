@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from patience import PATIENCE
 from serving import eventually, serving
 
 from llmengine.config import Config, ServerConfig, TracingConfig
@@ -172,7 +173,7 @@ def test_a_collector_gets_them(host: FakeHost, monkeypatch: pytest.MonkeyPatch) 
         )
         with serving(host, settings) as client:
             ask(client)
-        path, sent = collector.received.get(timeout=20)  # at the end at the latest
+        path, sent = collector.received.get(timeout=PATIENCE)  # at the end at the latest
         collector.shutdown()
         thread.join()
     assert path == "/v1/traces"
@@ -193,7 +194,9 @@ with FakeHost() as host, serving(host) as client:
     client.post("{CHAT}", json={{"messages": [{{"role": "user", "content": "hi"}}]}})
 print(*(name for name in sys.modules if name.startswith("opentelemetry")))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
