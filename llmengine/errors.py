@@ -4,7 +4,8 @@
     ├── ConfigError              a setting is wrong, the program refuses to start
     ├── InvalidRequest           a parameter is wrong, `param` names it
     │   ├── ContextLengthExceeded
-    │   └── PayloadTooLarge
+    │   ├── PayloadTooLarge
+    │   └── HeadersTooLarge
     ├── Unauthorized             no key, or a wrong one
     ├── Forbidden                a key that may not do this, or a host that is not ours
     ├── NotFound                 no such route
@@ -87,6 +88,11 @@ class ContextLengthExceeded(InvalidRequest):
 class PayloadTooLarge(InvalidRequest):
     status = 413
     code = "payload_too_large"
+
+
+class HeadersTooLarge(InvalidRequest):
+    status = 431
+    code = "headers_too_large"
 
 
 class Unauthorized(EngineError):

@@ -127,7 +127,7 @@ def test_wrong_routes_have_openais_shape(method: str, path: str, status: int, co
         (b"POST /v1/completions HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
         (b"POST /v1/completions HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
         (b"POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
-        (b"GET /health HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 413),
+        (b"GET /health HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
         (b"POST /v1/completions HTTP/1.1\r\nExpect: tea\r\nContent-Length: 2\r\n\r\n{}", 417),
     ],
 )

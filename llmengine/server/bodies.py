@@ -13,8 +13,11 @@ from msgspec import Meta, Struct
 from llmengine.config import Overflow
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import MAX_STOPS, MAX_TOP_LOGPROBS, SamplingOverrides, StopString
+from llmengine.server.depth import check_depth
 
 MAX_CHOICES = 128
+MAX_MESSAGES = 16_384  # of a conversation
+MAX_TOOLS = 1024
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
@@ -26,6 +29,9 @@ Tokens = Annotated[list[TokenId], Meta(min_length=1)]
 Texts = str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
 Kept = Annotated[int, Meta(ge=-1, le=2**31 - 1)]  # -1: all of the prompt
 Salt = Annotated[str, Meta(min_length=1, max_length=256)]
+T = TypeVar("T")
+Messages = Annotated[list[T], Meta(min_length=1, max_length=MAX_MESSAGES)]
+Tools = Annotated[list[T], Meta(max_length=MAX_TOOLS)]
 B = TypeVar("B", bound=Struct)
 
 if TYPE_CHECKING:
@@ -148,14 +154,14 @@ class Body(_Overrides, frozen=True, kw_only=True):
 class ChatBody(Body, frozen=True, kw_only=True):
     """https://platform.openai.com/docs/api-reference/chat/create"""
 
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    messages: Messages[Message]
     logprobs: bool | None = None
     top_logprobs: TopCount | None = None
     max_completion_tokens: Count | None = None
-    tools: list[Tool] | None = None
+    tools: Tools[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[Function] | None = None  # deprecated by OpenAI, as the next one
+    functions: Tools[Function] | None = None  # deprecated by OpenAI, as the next one
     function_call: str | dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -199,8 +205,8 @@ class WarmBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What POST /v1/cache/warm takes: one of `prompt` and `messages`."""
 
     prompt: Annotated[str, Meta(min_length=1)] | None = None
-    messages: Annotated[list[Message], Meta(min_length=1)] | None = None
-    tools: list[Tool] | None = None
+    messages: Messages[Message] | None = None
+    tools: Tools[Tool] | None = None
     label: Annotated[str, Meta(min_length=1, max_length=256)] = "warm"
     cache_salt: Salt | None = None
 
@@ -217,6 +223,7 @@ def decode(body: bytes, kind: type[B]) -> tuple[B, dict[str, Any]]:
     """
     if not body.strip():
         raise InvalidRequest("the body is empty: a JSON object is expected")
+    check_depth(body)
     try:
         typed: B = _decoder(kind).decode(body)
         fields: dict[str, Any] = json.loads(
@@ -224,8 +231,6 @@ def decode(body: bytes, kind: type[B]) -> tuple[B, dict[str, Any]]:
         )
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except RecursionError:
-        raise InvalidRequest("the body nests too deeply") from None
     except ValueError as error:  # bad JSON and bad UTF-8, of either parser
         raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
     return typed, fields

@@ -88,7 +88,12 @@ def _of_status(request: Request, status: int, message: str) -> EngineError | Non
         return errors.NotFound(f"no such endpoint: {request.method} {request.path}")
     if status == 405:
         return errors.MethodNotAllowed(f"{request.path} does not take {request.method}")
-    if status == 413 and "header" not in message:
+    if status == 413 and "header" in message:
+        return errors.HeadersTooLarge(
+            f"the headers are too large: together they may have "
+            f"{request.app.config.REQUEST_MAX_HEADER_SIZE} bytes"
+        )
+    if status == 413:
         limit = request.app.config.REQUEST_MAX_SIZE >> 20
         return errors.PayloadTooLarge(
             f"the request is too large: its body may have {limit} MiB (server.max_body_mb)"

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from llmengine.config import Overflow
 from llmengine.sampling import MAX_STOPS, StopString, overrides
-from llmengine.server.bodies import Count, Kept, Salt, Schema
+from llmengine.server.bodies import Count, Kept, Messages, Salt, Schema, Tools
 
 if TYPE_CHECKING:
     _Samplers = Struct  # the real one is made at run time
@@ -68,10 +68,10 @@ class OutputConfig(Struct):
 class CountBody(_Samplers, frozen=True, kw_only=True):
     """https://docs.anthropic.com/en/api/messages-count-tokens"""
 
-    messages: Annotated[list[TurnMessage], Meta(min_length=1)]
+    messages: Messages[TurnMessage]
     model: str | None = None
     system: str | list[Block] | None = None
-    tools: list[MessagesTool] | None = None
+    tools: Tools[MessagesTool] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

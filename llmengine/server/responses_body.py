@@ -8,7 +8,16 @@ from msgspec import Meta, Struct
 
 from llmengine.config import Overflow
 from llmengine.sampling import MAX_STOPS, StopString, overrides
-from llmengine.server.bodies import Count, Kept, Salt, Schema, StreamOptions, TopCount
+from llmengine.server.bodies import (
+    MAX_MESSAGES,
+    Count,
+    Kept,
+    Salt,
+    Schema,
+    StreamOptions,
+    Tools,
+    TopCount,
+)
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 MetadataKey = Annotated[str, Meta(max_length=64)]
@@ -72,7 +81,7 @@ class FunctionTool(Struct, omit_defaults=True):
 class ResponsesBody(_Samplers, frozen=True, kw_only=True):
     """https://platform.openai.com/docs/api-reference/responses/create"""
 
-    input: str | list[InputItem] | None = None
+    input: str | Annotated[list[InputItem], Meta(max_length=MAX_MESSAGES)] | None = None
     model: str | None = None
     instructions: str | None = None
     stream: bool | None = None
@@ -81,7 +90,7 @@ class ResponsesBody(_Samplers, frozen=True, kw_only=True):
     previous_response_id: Id | None = None
     max_output_tokens: Count | None = None
     max_tool_calls: int | None = None  # bounds OpenAI's own tools, of which there are none here
-    tools: list[FunctionTool] | None = None
+    tools: Tools[FunctionTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from sanic import Request
 
 from llmengine.config import Config
-from llmengine.errors import ConfigError, Forbidden, InvalidRequest, Unauthorized
+from llmengine.errors import ConfigError, Forbidden, HeadersTooLarge, InvalidRequest, Unauthorized
 from llmengine.keys import ANONYMOUS, Key, Scope
 from llmengine.server.keyring import Keyring
 
@@ -45,9 +45,8 @@ class Guard:
         Raises Unauthorized, Forbidden, and InvalidRequest for headers that nobody needs.
         """
         if len(request.headers) > MAX_HEADERS:
-            raise InvalidRequest(
-                f"the request has {len(request.headers)} headers, {MAX_HEADERS} are allowed",
-                code="too_many_headers",
+            raise HeadersTooLarge(
+                f"the request has {len(request.headers)} headers, {MAX_HEADERS} are allowed"
             )
         self._check_host(request)
         if request.path in OPEN:
