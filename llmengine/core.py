@@ -37,6 +37,8 @@ class Request(Struct, frozen=True, kw_only=True):
     params: SamplingParams
     deadline: float | None = None  # seconds of time.monotonic()
     special: bool = False  # whether control tokens appear in the text
+    tenant: str = ""  # those with different ones share the engine evenly
+    priority: int = 0  # lower is more urgent
     cache_salt: str = ""  # prefixes are shared only between requests with the same one
     warm: str = ""  # if set: generate nothing, keep the prompt's state pinned under this label
     boundaries: tuple[int, ...] = ()  # prompt lengths at which a state is worth keeping, ascending

@@ -259,12 +259,14 @@ class Bench:
     def add(
         self, name: str, prompt: Tokens[int], max_tokens: int = 8, *, warm: str = "",
         boundaries: tuple[int, ...] = (), keep: int | None = None, window: int = 0,
-        completion: Tokens[int] = (), images: Tokens[Media] = (), **fields: object,
+        completion: Tokens[int] = (), images: Tokens[Media] = (), tenant: str = "",
+        priority: int = 0, **fields: object,
     ) -> None:  # fmt: skip
         params = SamplingParams(temperature=0, max_tokens=max_tokens, **fields)  # type: ignore[arg-type]
         request = Request(
             id=name, prompt=tuple(prompt), params=params, warm=warm, boundaries=boundaries,
             keep=keep, completion=tuple(completion), media=tuple(images),
+            tenant=tenant, priority=priority,
         )  # fmt: skip
         sequence = Sequence(
             request, self.sink, GreedySampler(), max_tokens,  # type: ignore[arg-type]

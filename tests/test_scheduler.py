@@ -211,7 +211,7 @@ def test_after_a_step_that_broke_off_the_books_are_empty_and_right(arena: bool) 
         bench.add(name, prompt(60, seed=ord(name)), max_tokens=100)
     while not bench.scheduler.preemptions:
         bench.step()
-    preempted = bench.scheduler.waiting[0]
+    preempted = next(each for each in bench.scheduler.waiting if each.started)
     bench.scheduler.running.append(preempted)  # as where an exception leaves them
     ended = bench.runner.end_all("error")[bench.sink]
     assert len({output.request_id for output in ended}) == len(ended)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 
 from msgspec import Struct
 
@@ -15,6 +14,7 @@ from llmengine.engine.keeper import Keeper
 from llmengine.engine.overflow import slide
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
+from llmengine.engine.queue import FairQueue
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.slot import Memory
 from llmengine.engine.slots import Slots
@@ -37,8 +37,8 @@ class Work(Struct):
 class Scheduler:
     """Continuous batching: decoding sequences first, then chunks of prompts.
 
-    Sequences are admitted in order of arrival while there is room for their whole prompt. When
-    the KV cache is full, idle slots go first, then the youngest sequence waits again.
+    Sequences are admitted in fair turns while there is room for their whole prompt. When the KV
+    cache is full, idle slots go first, then the youngest sequence waits again.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Scheduler:
         is cleared (see Slots).
         """
         self.slots = slots
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = FairQueue()
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._memory = memory
@@ -87,7 +87,7 @@ class Scheduler:
             boundaries = sequence.request.boundaries
             chosen = self._checkpoints.of(sequence.prompt_length, boundaries)
             sequence.checkpoints = tuple(whole(sequence.tokens, each) for each in chosen)
-        self.waiting.append(sequence)
+        self.waiting.add(sequence)
 
     # One step
 
@@ -151,6 +151,8 @@ class Scheduler:
             assert slot is not None
             slot.length += work.count
             work.sequence.moved = False
+            if work.decoding:
+                self.waiting.charge(work.sequence, work.count)
         self.slots.cells.occupy(sum(work.count for work in step))
         if self._checkpoints:
             self._hold_checkpoints(step)
@@ -164,20 +166,27 @@ class Scheduler:
     # Admission
 
     def _admit(self) -> None:
-        for sequence in list(self.waiting):
-            if len(self.running) >= self._limit:
-                return
-            place = self._admission.place(sequence, self.running)
-            sequence.held = place is Place.WAIT
-            if place is Place.NO_ROOM:
-                if self._compaction_helps(sequence):
-                    self._compact()
-                    self._admit()
-                return
-            if place is Place.FOUND:
-                self.waiting.remove(sequence)
-                self.running.append(sequence)
-                sequence.started = sequence.started or time.monotonic()
+        passed: list[Sequence] = []  # for want of room, or until what they start from is there
+        place = Place.WAIT
+        try:
+            while self.waiting and len(self.running) < self._limit and place is not Place.NO_ROOM:
+                passed.append(self.waiting.pop())
+                place = self._admission.place(passed[-1], self.running)
+                passed[-1].held = place is Place.WAIT
+                if place is Place.FOUND:
+                    self._start(passed.pop())
+        finally:
+            for sequence in reversed(passed):
+                self.waiting.put_back(sequence)
+        if place is Place.NO_ROOM and self._compaction_helps(passed[-1]):
+            self._compact()
+            self._admit()
+
+    def _start(self, sequence: Sequence) -> None:
+        self.running.append(sequence)
+        if sequence.started is None:
+            sequence.started = time.monotonic()
+            self.waiting.start(sequence, sequence.pending)
 
     # Requests that only warm the prompt cache
 
@@ -237,7 +246,7 @@ class Scheduler:
         assert slot is not None
         self.slots.release(slot, keep=False)
         self.running.remove(sequence)
-        self.waiting.appendleft(sequence)
+        self.waiting.put_back(sequence)
 
     # The end of a sequence
 

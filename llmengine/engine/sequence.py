@@ -60,6 +60,7 @@ class Sequence:
         self.held_logprobs: list[TokenLogprob] = []  # of text that is held back
         self.reported = len(self.tokens)  # tokens that outputs had
         self._unreported = array("i")  # those before that were dropped first
+        self.turn = (0.0, 0)  # its place among the waiting ones of its tenant
         self.submitted = time.monotonic()
         self.started: float | None = None  # when it first got a slot
         self.first_token: float | None = None
