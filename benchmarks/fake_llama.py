@@ -31,7 +31,7 @@ class FakePacer(Pacer):
     def seconds_per_token(self) -> float:
         return SECONDS_PER_TOKEN
 
-    def observe(self, decoding: int, prefilled: int, seconds: float) -> None:
+    def observe(self, decoding: int, prefilled: int, seconds: float, drafted: int = 0) -> None:
         pass
 
 

@@ -260,6 +260,13 @@ class PerformanceConfig(Section, frozen=True):
     threads: Annotated[
         int, option("Threads that compute; 0: the cores this process may use.", ge=0, le=1024)
     ] = 0
+    speculation: Annotated[
+        Literal["auto", "off"],
+        option("Guess tokens from repeated text and compute them together; auto: where it pays."),
+    ] = "auto"
+    draft_tokens: Annotated[
+        int, option("Tokens of a request that are guessed in one step at most.", ge=1, le=63)
+    ] = 15
     memory_pool_size_mb: Annotated[
         int, option("Host memory for the states of preempted requests, in MiB.", ge=0, le=2**20)
     ] = 256

@@ -41,6 +41,7 @@ class Request(Struct, frozen=True, kw_only=True):
     priority: int = 0  # lower is more urgent
     cache_salt: str = ""  # prefixes are shared only between requests with the same one
     warm: str = ""  # if set: generate nothing, keep the prompt's state pinned under this label
+    prediction: tuple[int, ...] = ()  # what the completion is likely to have in it, for its speed
     boundaries: tuple[int, ...] = ()  # prompt lengths at which a state is worth keeping, ascending
     # Tokens of the completion that an engine reported before it was lost: this one goes on
     # behind them. It needs the seed of then.
@@ -71,6 +72,8 @@ class Usage(Struct, frozen=True):
     cached_tokens: int = 0  # prompt tokens whose KV was reused instead of computed
     dropped_tokens: int = 0  # that the model no longer saw, or never: see `Request.keep`
     dropped_messages: int = 0  # left out by who made the prompt
+    accepted_prediction_tokens: int = 0  # tokens of `Request.prediction` that came
+    rejected_prediction_tokens: int = 0  # those that did not
 
 
 class Timings(Struct, frozen=True):
@@ -163,6 +166,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     prefilled_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    drafted_tokens: int = 0  # computed on a guess
+    accepted_tokens: int = 0  # of those, the right ones
     preemptions: int = 0
     evictions: int = 0
     cells: int = 0

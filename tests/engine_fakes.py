@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.slots import Limits, Slots
+from llmengine.engine.speculate import Speculator
 from llmengine.llama.context import Status
 from llmengine.llama.vectors import Vectors
 from llmengine.media.spans import ids
@@ -85,6 +87,8 @@ class FakeContext:
     capacity: int
     can_truncate: bool = True
     arena: bool = False  # then cells must lie in the order of their tokens
+    says: Callable[[Tokens[int]], int] = next_token
+    seconds_per_step: float = 0.0
     seconds_per_row: float = 0.0
     clock: float = 0.0
     handle: None = None
@@ -113,7 +117,7 @@ class FakeContext:
         return [token for _, token in self.sequences.get(sequence, [])]
 
     def decode(self) -> Status:
-        self.clock += self.seconds_per_row * self.batch.rows
+        self.clock += self.seconds_per_step + self.seconds_per_row * self.batch.rows
         status = self.statuses.pop(0) if self.statuses else Status.OK
         if status is not Status.OK:
             return status
@@ -124,7 +128,7 @@ class FakeContext:
             self._place(sequence, tokens)
             if output:
                 row = np.zeros(VOCABULARY, np.float32)
-                row[next_token(self.tokens(sequence))] = 1
+                row[self.says(self.tokens(sequence))] = 1
                 rows.append(row)
         self._logits = np.array(rows)
         return Status.OK
@@ -234,6 +238,7 @@ class Bench:
         fetch_bytes: int = 1 << 30,
         ttl: float = 0.0,
         encoder: FakeEncoder | None = None,
+        draft_tokens: int = 0,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
@@ -250,6 +255,7 @@ class Bench:
             fetcher=self.fetcher,
             checkpoints=Checkpoints(checkpoint_tokens, min_tokens) if whole else None,
             encoder=encoder,  # type: ignore[arg-type]
+            speculator=Speculator(pacer.costs, draft_tokens) if draft_tokens else None,
             arena=arena,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
@@ -260,16 +266,17 @@ class Bench:
         self, name: str, prompt: Tokens[int], max_tokens: int = 8, *, warm: str = "",
         boundaries: tuple[int, ...] = (), keep: int | None = None, window: int = 0,
         completion: Tokens[int] = (), images: Tokens[Media] = (), tenant: str = "",
-        priority: int = 0, **fields: object,
+        priority: int = 0, prediction: tuple[int, ...] = (), sampler: object = None,
+        **fields: object,
     ) -> None:  # fmt: skip
         params = SamplingParams(temperature=0, max_tokens=max_tokens, **fields)  # type: ignore[arg-type]
         request = Request(
             id=name, prompt=tuple(prompt), params=params, warm=warm, boundaries=boundaries,
-            keep=keep, completion=tuple(completion), media=tuple(images),
+            keep=keep, completion=tuple(completion), media=tuple(images), prediction=prediction,
             tenant=tenant, priority=priority,
         )  # fmt: skip
         sequence = Sequence(
-            request, self.sink, GreedySampler(), max_tokens,  # type: ignore[arg-type]
+            request, self.sink, sampler or GreedySampler(), max_tokens,  # type: ignore[arg-type]
             window=window, media=placed(request, image_tokens),
         )  # fmt: skip
         self.runner.add(sequence)

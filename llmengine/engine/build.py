@@ -21,6 +21,7 @@ from llmengine.engine.pool import Pool
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.slots import Limits, Slots
+from llmengine.engine.speculate import Speculator
 from llmengine.errors import ConfigError
 from llmengine.llama.context import Context
 from llmengine.llama.embedding import EmbeddingContext
@@ -100,11 +101,20 @@ def build(
         fetcher=fetcher,
         checkpoints=checkpoints if config.cache.enabled and whole else None,
         encoder=encoder,
+        speculator=_speculator(context, config, pacer),
         arena=arena,
     )
     runner = Runner(model, context, scheduler, pacer)
     embedder = _embedder(model, config, threads)
     return Parts(context, cache, fetcher, slots, scheduler, runner, embedder, encoder)
+
+
+def _speculator(context: Context, config: Config, pacer: Pacer) -> Speculator | None:
+    performance = config.performance
+    # What is wrong of a draft is removed, which some models cannot, and leaves holes behind.
+    if performance.speculation == "off" or performance.deterministic or not context.can_truncate:
+        return None
+    return Speculator(pacer.costs, performance.draft_tokens)
 
 
 def _embedder(model: Model, config: Config, threads: int) -> Embedder:

@@ -23,6 +23,7 @@ def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) 
     check_tokens(request.prompt, info, most, "prompt", media=bool(request.media))
     if request.keep is not None:
         _check_keep(request, info)
+    check_ids(request.prediction, info, "prediction")
     if request.warm:
         _check_warm(len(request.prompt), cache)
 
@@ -71,7 +72,11 @@ def check_tokens(
             f"but the {name} has {len(tokens)}: shorten it",
             param=name,
         )
-    if (min(tokens) < 0 and not media) or max(tokens) >= info.vocabulary:
+    check_ids(tokens, info, name, media=media)
+
+
+def check_ids(tokens: Sequence[int], info: ModelInfo, name: str, *, media: bool = False) -> None:
+    if tokens and ((min(tokens) < 0 and not media) or max(tokens) >= info.vocabulary):
         raise InvalidRequest(
             f"the {name} has token ids outside 0..{info.vocabulary - 1}", param=name
         )

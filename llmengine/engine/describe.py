@@ -74,6 +74,8 @@ def counted(runner: Runner, scheduler: Scheduler, embedder: Embedder, limit: int
         prefilled_tokens=runner.prefilled_tokens,
         cached_tokens=runner.cached_tokens,
         completion_tokens=runner.completion_tokens,
+        drafted_tokens=runner.drafted_tokens,
+        accepted_tokens=runner.accepted_tokens,
         preemptions=scheduler.preemptions,
         evictions=slots.evictions,
         cells=slots.cells.capacity,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from llmengine.engine.costs import Costs
+
 SMALLEST_CHUNK = 8  # tokens: prefill always moves on
 FIRST_CHUNK = 32  # before anything was measured
 _WEIGHT = 0.5  # of the newest measurement
@@ -20,6 +22,7 @@ class Pacer:
         self._largest = largest
         self._decode = 0.0  # seconds of a step that only decodes
         self._per_token = 0.0  # seconds per prefilled token, 0 before the first measurement
+        self.costs = Costs()
         self._proven = FIRST_CHUNK  # a chunk is not grown to more than twice what was measured
 
     @property
@@ -37,8 +40,15 @@ class Pacer:
         fits = min(fits, 2 * self._proven, self._largest)
         return max(fits - fits % SMALLEST_CHUNK, min(SMALLEST_CHUNK, self._largest))
 
-    def observe(self, decoding: int, prefilled: int, seconds: float) -> None:
-        """Learn from a step of `decoding` decoded rows and `prefilled` prompt tokens."""
+    def observe(self, decoding: int, prefilled: int, seconds: float, drafted: int = 0) -> None:
+        """Learn from a step of `decoding` decoded rows and `prefilled` prompt tokens.
+
+        A step that only decodes may have `drafted` rows beside.
+        """
+        if not prefilled:
+            self.costs.observe(decoding + drafted, seconds)
+        if drafted:
+            return
         if not prefilled:
             self._decode += _WEIGHT * (seconds - self._decode)
         elif prefilled >= SMALLEST_CHUNK:

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from llmengine.core import FinishReason, Output, Sink, TokenLogprob
+from llmengine.core import FinishReason, Output, Sink
+from llmengine.engine import rows
+from llmengine.engine.chosen import Chosen, choose, ends, release
 from llmengine.engine.pacer import Pacer
-from llmengine.engine.scheduler import Scheduler, Work
+from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.sequence import Sequence
+from llmengine.engine.work import Work
 from llmengine.errors import DeadlineExceeded, EngineError, Internal, OutOfMemory
-from llmengine.llama import sampler
-from llmengine.llama.context import Context, Logits, Status
+from llmengine.llama.context import Context, Status
 from llmengine.llama.model import Model
 
 log = logging.getLogger("llmengine.engine")
@@ -29,6 +31,7 @@ class Runner:
         self.finished: Counter[str] = Counter()
         self.steps = self.prompt_tokens = self.cached_tokens = 0
         self.prefilled_tokens = self.completion_tokens = 0
+        self.drafted_tokens = self.accepted_tokens = 0
         self.prefill_seconds = self.decode_seconds = self.last_step_seconds = 0.0
         self._model = model
         self._context = context
@@ -80,39 +83,17 @@ class Runner:
 
     # Decode
 
-    def _decode(self, step: list[Work]) -> tuple[Status, list[tuple[Sequence, int]]]:
-        """Compute the step; with it come the sequences that have logits now, and their rows."""
-        if step[0].sequence.coming:
-            return self._decode_vectors(step[0])
-        batch = self._context.batch
-        batch.clear()
-        sampled = []
-        for work in step:
-            sequence, slot = work.sequence, work.sequence.slot
+    def _decode(self, step: list[Work]) -> tuple[Status, list[tuple[Work, int]]]:
+        """Compute the step; with it come the works that have logits now, and their first rows."""
+        context, first = self._context, step[0]
+        if first.sequence.coming:  # a step of embeddings
+            slot = first.sequence.slot
             assert slot is not None
-            start = slot.length
-            position = sequence.position(start)
-            if work.decoding:
-                batch.add_row(slot.id, position, sequence.tokens[start])
-            else:
-                tokens = sequence.tokens[start : start + work.count]
-                batch.add(slot.id, position, tokens, work.output)
-            if work.output:
-                sampled.append((sequence, batch.rows - 1))
-        return self._compute(step, self._context.decode), sampled
-
-    def _decode_vectors(self, work: Work) -> tuple[Status, list[tuple[Sequence, int]]]:
-        """As `_decode`, a step of embeddings."""
-        sequence, slot, coming = work.sequence, work.sequence.slot, work.sequence.coming
-        assert slot is not None
-        assert coming is not None
-        vectors = (
-            sequence.encodings[coming.digest]
-            .parts[coming.part]
-            .rows(slot.length - coming.span.start, work.count, sequence.position(coming.span.start))
-        )
-        decode = partial(self._context.decode_vectors, slot.id, vectors, work.output)
-        return self._compute([work], decode), [(sequence, work.count - 1)] * work.output
+            decode = partial(context.decode_vectors, slot.id, rows.vectors(first), first.output)
+            return self._compute(step, decode), [(first, first.count - 1)] * first.output
+        context.batch.clear()
+        sampled = rows.fill(context.batch, step)
+        return self._compute(step, context.decode), sampled
 
     def _compute(self, step: list[Work], decode: Callable[[], Status]) -> Status:
         self._step = step
@@ -123,13 +104,14 @@ class Runner:
         return status
 
     def _measure(self, step: list[Work], status: Status, seconds: float) -> None:
-        decoding = prefilled = 0
+        decoding = prefilled = drafted = 0
         for work in step:
             if work.decoding:
                 decoding += 1
+                drafted += len(work.draft)
             else:
                 prefilled += work.count
-        self._pacer.observe(decoding, prefilled, seconds)
+        self._pacer.observe(decoding, prefilled, seconds, drafted)
         self.steps += 1
         self.last_step_seconds = seconds
         if prefilled:
@@ -141,7 +123,7 @@ class Runner:
     # Postprocess
 
     def _postprocess(
-        self, step: list[Work], status: Status, sampled: list[tuple[Sequence, int]]
+        self, step: list[Work], status: Status, sampled: list[tuple[Work, int]]
     ) -> None:
         if status is Status.OK:
             self._scheduler.commit(step)
@@ -181,66 +163,71 @@ class Runner:
         else:
             self.fail(step[0].sequence, OutOfMemory("the KV cache has no room for this request"))
 
-    def _sample(self, sampled: list[tuple[Sequence, int]]) -> None:
+    def _sample(self, sampled: list[tuple[Work, int]]) -> None:
         if not sampled:
             return
-        logits = self._context.logits(len(sampled))
+        logits = self._context.logits(sum(1 + len(work.draft) for work, _ in sampled))
+        chosen, start = [], 0
         # All tokens are chosen before any is looked at: sampling runs through megabytes, and what
         # comes after it would find the caches of the processor cold each time.
-        chosen = [
-            (sequence, self._choose(sequence, row, values))
-            for (sequence, row), values in zip(sampled, logits, strict=True)
-        ]
+        for work, row in sampled:
+            end = start + 1 + len(work.draft)
+            chosen.append(choose(self._model, self._context, work, row, logits[start:end]))
+            start = end
         now = time.monotonic()
-        for sequence, token in chosen:
-            if token is None:
-                continue
-            if sequence.first_token is None:
-                sequence.first_token = now
-                sequence.encodings.clear()
-                self._count_prompt(sequence)
-            self._append(sequence, token)
+        for found in chosen:
+            sequence = found.work.sequence
+            if found.tokens:
+                if sequence.first_token is None:
+                    sequence.first_token = now
+                    sequence.encodings.clear()
+                    self._count_prompt(sequence)
+                self._append(found)
+            if found.error and sequence.slot:
+                self.fail(sequence, found.error)
 
     def _count_prompt(self, sequence: Sequence) -> None:
         self.prompt_tokens += sequence.prompt_length
         self.cached_tokens += sequence.cached_tokens
 
-    def _choose(self, sequence: Sequence, row: int, logits: Logits) -> int | None:
-        """The next token; None if there is none, which ends the request."""
-        try:
-            token = sequence.sampler.sample(self._context.handle, row, logits)
-            wanted = sequence.request.params.logprobs
-            if wanted is not None:
-                found = sampler.logprobs(self._model, logits, token, wanted)
-                sequence.held_logprobs.append(found)
-            return token
-        except EngineError as error:
-            self.fail(sequence, error)
-        except Exception:
-            log.exception("request %s failed while sampling", sequence.id)
-            self.fail(sequence, Internal("the next token could not be chosen"))
-        return None
-
-    def _append(self, sequence: Sequence, token: int) -> None:
-        """Add a sampled token and report what is sure of the text."""
-        sequence.tokens.append(token)
-        self.completion_tokens += 1
-        params = sequence.request.params
-        if token in self._model.end_tokens and params.ends_at_eos:
-            self._finish(sequence, "stop", sequence.text.flush())
-            return
-        text = sequence.text.push(self._model.piece(token, sequence.request.special))
-        if sequence.text.stop is not None:
-            self._finish(sequence, "stop", text)
-        elif sequence.sampler.ended:
-            self._finish(sequence, "stop", text + sequence.text.flush())
-        elif len(sequence.tokens) >= sequence.longest:
-            self._finish(sequence, "length", text + sequence.text.flush())
+    def _append(self, found: Chosen) -> None:
+        """Add what was sampled, up to an end, and report what is sure of the text."""
+        work, text, reason, taken = found.work, "", None, 0
+        sequence = work.sequence
+        while reason is None and taken < len(found.tokens):
+            more, reason = self._take(found, taken)
+            text += more
+            taken += 1
+        sequence.held_logprobs += found.logprobs[:taken]
+        self.completion_tokens += taken
+        if work.draft:
+            accepted = min(found.accepted, taken)
+            self._scheduler.settle(work, accepted)
+            self.drafted_tokens += len(work.draft)
+            self.accepted_tokens += accepted
+        if reason:
+            self._finish(sequence, reason, text)
         elif text:
             self._report(sequence, text)
 
+    def _take(self, found: Chosen, at: int) -> tuple[str, FinishReason | None]:
+        """Add one token; the text that is sure now, and whether it was the last."""
+        sequence, token = found.work.sequence, found.tokens[at]
+        sequence.tokens.append(token)
+        if ends(self._model, sequence, token):
+            return sequence.text.flush(), "stop"
+        text = sequence.text.push(self._model.piece(token, sequence.request.special))
+        if sequence.text.stop is not None:
+            return text, "stop"
+        # The sampler is ahead of all but its newest token.
+        if at == len(found.tokens) - 1 and sequence.sampler.ended:
+            return text + sequence.text.flush(), "stop"
+        if sequence.left <= 0:
+            return text + sequence.text.flush(), "length"
+        return text, None
+
     def _report(self, sequence: Sequence, text: str) -> None:
-        logprobs = _release(sequence, text) if sequence.held_logprobs else ()
+        logprobs = release(sequence, text) if sequence.held_logprobs else ()
         self._emit(sequence, Output(sequence.request.id, text, sequence.report(), logprobs))
 
     def _emit(self, sequence: Sequence, output: Output) -> None:
@@ -262,7 +249,7 @@ class Runner:
         self, sequence: Sequence, reason: FinishReason, text: str, error: EngineError | None
     ) -> None:
         """Report the end of a sequence that the scheduler has forgotten."""
-        logprobs = _release(sequence, text)
+        logprobs = release(sequence, text)
         self.finished[reason] += 1
         self._emit(
             sequence,
@@ -305,18 +292,3 @@ class Runner:
             deadline = sequence.request.deadline
             if deadline is not None and deadline <= now:
                 self.fail(sequence, DeadlineExceeded("the request's deadline has passed"))
-
-
-def _release(sequence: Sequence, text: str) -> tuple[TokenLogprob, ...]:
-    """The log-probabilities that belong to reported text; those of a stop string are dropped."""
-    held, sequence.held_logprobs = sequence.held_logprobs, []
-    if sequence.text.stop is None:
-        return tuple(held)
-    left = len(text.encode())
-    kept = []
-    for each in held:
-        if left <= 0:
-            break
-        kept.append(each)
-        left -= len(each.piece)
-    return tuple(kept)

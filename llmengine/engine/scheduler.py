@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from msgspec import Struct
-
 from llmengine.engine.admission import HEADROOM, Admission, Place
 from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.encoder import Encoder
@@ -18,20 +16,9 @@ from llmengine.engine.queue import FairQueue
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.slot import Memory
 from llmengine.engine.slots import Slots
+from llmengine.engine.speculate import Speculator
+from llmengine.engine.work import Work
 from llmengine.media.spans import whole
-
-
-class Work(Struct):
-    """A sequence's part in a step: its next `count` tokens."""
-
-    sequence: Sequence
-    count: int
-    decoding: bool
-
-    @property
-    def output(self) -> bool:
-        """Whether the sequence's next token is sampled after the step."""
-        return self.count == self.sequence.pending and not self.sequence.request.warm
 
 
 class Scheduler:
@@ -45,13 +32,13 @@ class Scheduler:
         self, slots: Slots, memory: Memory, pool: Pool, pacer: Pacer, *,
         limit: int, rows: int, keep: bool, keeper: Keeper | None = None,
         fetcher: Fetcher | None = None, checkpoints: Checkpoints | None = None,
-        encoder: Encoder | None = None, arena: bool = False,
+        encoder: Encoder | None = None, speculator: Speculator | None = None, arena: bool = False,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
         With `keep`, finished sequences leave their slots for others to share. Models that can't
-        drop a tail get `checkpoints`. `arena` says that freed cells come back only when everything
-        is cleared (see Slots).
+        drop a tail get `checkpoints`, others may have a `speculator`. `arena` says that freed cells
+        come back only when everything is cleared (see Slots).
         """
         self.slots = slots
         self.waiting = FairQueue()
@@ -64,6 +51,7 @@ class Scheduler:
             slots, pool, pacer, keeper, fetcher, encoder, checkpoints=checkpoints is not None
         )
         self._checkpoints = checkpoints
+        self._speculator = speculator
         self._limit = limit
         self._rows = rows
         self._keep = keep
@@ -132,6 +120,8 @@ class Scheduler:
         if prefilling:
             chunk = min(self._pacer.chunk(len(step)), self._rows - len(step), free)
             step += [Work(each, count, False) for each, count in _share(prefilling, chunk)]
+        elif self._speculator:
+            self._speculator.draft(step, min(self._rows - len(step), free))
         return step
 
     def _see(self, sequence: Sequence, decoding: int) -> list[Work]:
@@ -145,7 +135,7 @@ class Scheduler:
         return [Work(sequence, count, False)] if 0 < count <= free else []
 
     def commit(self, step: list[Work]) -> None:
-        """Note that the step's tokens are computed."""
+        """Note that the step's tokens are computed, its drafts left aside."""
         for work in step:
             slot = work.sequence.slot
             assert slot is not None
@@ -156,6 +146,15 @@ class Scheduler:
         self.slots.cells.occupy(sum(work.count for work in step))
         if self._checkpoints:
             self._hold_checkpoints(step)
+
+    def settle(self, work: Work, accepted: int) -> None:
+        """Keep the first `accepted` tokens of a draft, which the sequence has now."""
+        slot = work.sequence.slot
+        assert slot is not None
+        slot.length += accepted
+        self.slots.cells.occupy(accepted)
+        if accepted < len(work.draft):
+            self.slots.rollback(slot)
 
     def _hold_checkpoints(self, step: list[Work]) -> None:
         for work in step:

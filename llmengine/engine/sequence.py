@@ -13,6 +13,7 @@ from llmengine.engine.pool import Region
 from llmengine.engine.text import TextStream
 
 if TYPE_CHECKING:
+    from llmengine.engine.drafter import Drafter
     from llmengine.engine.encoder import Encoding
     from llmengine.engine.fetcher import Fetch
     from llmengine.engine.slot import Slot
@@ -57,6 +58,7 @@ class Sequence:
         self.saved: Region | None = None  # the state of a preempted sequence
         self.saved_length = 0  # tokens in that state
         self.cached_tokens = 0
+        self.drafter: Drafter | None = None  # once it decodes, where drafts are made
         self.held_logprobs: list[TokenLogprob] = []  # of text that is held back
         self.reported = len(self.tokens)  # tokens that outputs had
         self._unreported = array("i")  # those before that were dropped first
@@ -160,6 +162,17 @@ class Sequence:
         return bool(encodings) and all(each.done for each in encodings)
 
     @property
+    def left(self) -> int:
+        """Tokens that it may still get."""
+        return self.longest - len(self.tokens)
+
+    @property
+    def space(self) -> int:
+        """Tokens that it may get in one step."""
+        keeps = self.request.keep is not None
+        return min(self.left, self.window - len(self.tokens)) if keeps else self.left
+
+    @property
     def decoding(self) -> bool:
         """Whether one more token is all it needs, as in every step after prefill."""
         return self.pending == 1 and self.first_token is not None
@@ -172,8 +185,15 @@ class Sequence:
 
     @property
     def usage(self) -> Usage:
-        prompt, completion = self.prompt_length, self.completion_length
-        return Usage(prompt, completion, self.cached_tokens, self.dropped)
+        hits = self.drafter.hits if self.drafter else 0
+        return Usage(
+            self.prompt_length,
+            self.completion_length,
+            self.cached_tokens,
+            self.dropped,
+            accepted_prediction_tokens=hits,
+            rejected_prediction_tokens=len(self.request.prediction) - hits,
+        )
 
     def timings(self, now: float) -> Timings:
         started = self.started or now

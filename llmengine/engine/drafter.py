@@ -1,0 +1,86 @@
+"""Guesses of what one sequence says next, from what was said before."""
+
+from __future__ import annotations
+
+from array import array
+
+from llmengine.engine.lookup import Lookup
+from llmengine.engine.sequence import Sequence
+
+# How often the next token of a passage is right, by the tokens of it that were: 1, 2 to 3, 4 to 7
+# and so on. With these a sequence begins, and it learns its own.
+_EXPECTED = (0.2, 0.3, 0.5, 0.8, 0.9, 0.95)
+_WEIGHT = 0.1  # of the newest token
+_LEAST = 0.1  # chance below which a token is not worth a thought
+_PREDICTED = 8  # tokens that were right, one might say, of a passage that the client announced
+
+
+class Drafter:
+    """Follows a passage of the text, or of the prediction, that the completion repeats.
+
+    It watches whether the passage goes on as the completion does, drafted or not: what a draft
+    would have been worth is known without having tried.
+    """
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        prediction = array("i", sequence.request.prediction)
+        self._predicted = len(prediction)
+        self._followed = 0  # tokens of the completion
+        self._lookup = Lookup(prediction + array("i", sequence.request.prompt))
+        self._right = list(_EXPECTED)
+        self._at, self._run = (0, _PREDICTED) if prediction else self._lookup.find()
+        self._hits = bytearray(self._predicted)  # tokens of the prediction that came
+
+    @property
+    def hits(self) -> int:
+        """Tokens of the prediction that the completion has."""
+        self.follow()
+        return sum(self._hits)
+
+    def follow(self) -> None:
+        """Take in the tokens that the sequence got since the last time."""
+        new = self._sequence.completion_length - self._followed
+        self._followed += new
+        for token in self._sequence.tokens[-new:] if new else ():
+            self._saw(token)
+
+    def _saw(self, token: int) -> None:
+        lookup = self._lookup
+        if self._run:
+            right = lookup.tokens[self._at] == token
+            kind = self._kind(self._run)
+            self._right[kind] += _WEIGHT * (right - self._right[kind])
+            if right and self._at < self._predicted:
+                self._hits[self._at] = 1
+            self._at, self._run = (self._at + 1, self._run + 1) if right else (0, 0)
+        lookup.append(token)
+        if not self._run:
+            self._at, self._run = lookup.find()
+
+    def _kind(self, run: int) -> int:
+        return min(run.bit_length(), len(self._right)) - 1
+
+    def odds(self, most: int) -> list[float]:
+        """The chances that the first 1, 2, ... tokens of a draft are right."""
+        found: list[float] = []
+        if not self._run:
+            return found
+        tokens = self._lookup.tokens
+        chance = 1.0
+        for ahead in range(most):
+            chance *= self._right[self._kind(self._run + ahead)]
+            begins_image = self._at + ahead < len(tokens) and tokens[self._at + ahead] < 0
+            if chance < _LEAST or begins_image:
+                break
+            found.append(chance)
+        return found
+
+    def draft(self, count: int) -> array[int]:
+        """The next `count` tokens of the passage; one that ends here goes round."""
+        tokens = self._lookup.tokens
+        found = tokens[self._at : self._at + count]
+        period = len(tokens) - self._at
+        while len(found) < count:
+            found.append(found[-period])
+        return found
