@@ -22,9 +22,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from benchmarks.report import Spread, report, right
+from benchmarks.report import report, right
 from benchmarks.requests import prompt, request, run, settle
-from benchmarks.shape import SHAPES, write
+from llmengine.bench.report import Spread
+from llmengine.bench.shapes import SHAPES
+from llmengine.bench.weights import write
 from llmengine.cli.table import Column
 from llmengine.config import Config
 from llmengine.engine.engine import Engine

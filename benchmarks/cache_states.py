@@ -20,10 +20,12 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from benchmarks.report import Spread, report, right
+from benchmarks.report import report, right
 from benchmarks.requests import prompt
-from benchmarks.shape import SHAPES, write
 from llmengine import hardware
+from llmengine.bench.report import Spread
+from llmengine.bench.shapes import SHAPES
+from llmengine.bench.weights import write
 from llmengine.cache.disk_store import DiskStore
 from llmengine.cache.entry import Entry, entry_id, new_state
 from llmengine.cli.table import number, size

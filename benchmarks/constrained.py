@@ -9,7 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.shape import SHAPES, write
+from llmengine.bench.shapes import SHAPES
+from llmengine.bench.weights import write
 from llmengine.config import CacheConfig, Config, ModelConfig, ServerConfig
 from llmengine.core import Request
 from llmengine.engine.engine import Engine

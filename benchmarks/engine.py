@@ -22,7 +22,8 @@ from unittest import mock
 import llama_cpp
 import msgspec
 
-from benchmarks.shape import SHAPES, write
+from llmengine.bench.shapes import SHAPES
+from llmengine.bench.weights import write
 from llmengine.config import Config
 from llmengine.core import Request
 from llmengine.engine.engine import Engine

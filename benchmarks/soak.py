@@ -20,13 +20,14 @@ from msgspec import Struct
 
 from benchmarks.report import report, right
 from benchmarks.requests import prompt, request, run
-from benchmarks.shape import Shape, write
+from llmengine.bench.shapes import Shape
+from llmengine.bench.weights import write
 from llmengine.cli.table import number
 from llmengine.config import Config
 from llmengine.engine.engine import Engine
 
 # Little to compute, and 3 KiB of state for each token: a conversation takes about 1 MB.
-SHAPE = Shape(layers=6, width=128, heads=4, kv_heads=4, ffn=64, vocabulary=1024)
+SHAPE = Shape(layers=6, width=128, heads=4, kv_heads=4, ffn=64, vocabulary=1024, tied=True)
 FIRST, MORE, ANSWER = 160, 60, 2  # tokens of a conversation's first question, of others, of answers
 TALKS = 40  # conversations that go on at a time
 GOES_ON = 0.8  # of the questions

@@ -16,7 +16,8 @@ from pathlib import Path
 import llama_cpp
 from msgspec import Struct
 
-from benchmarks.report import Spread, report, right
+from benchmarks.report import report, right
+from llmengine.bench.report import Spread
 from llmengine.chat.template import CHATML, ChatTemplate, Message
 from llmengine.cli.table import number
 from llmengine.llama import library

@@ -20,7 +20,7 @@ from llmengine.options import options
 from llmengine.settings import Settings
 
 HEAVY = ("llama_cpp", "sanic", "numpy", "prompt_toolkit", "rich", "jinja2", "psutil")
-COMMANDS = ["run", "chat", "serve", "doctor", "completion", "cache", "config", "keys"]
+COMMANDS = ["run", "chat", "serve", "doctor", "completion", "bench", "cache", "config", "keys"]
 
 
 def llmengine(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ LAYERS = [
     {"chat"},
     {"models"},
     {"engine"},
-    {"server"},
+    {"server", "bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -42,6 +42,9 @@ OWNERS = {
     "diskcache": {"cache", "server/responses_store.py"},
     "llguidance": {"llama", "grammar"},
     "opentelemetry": {"server/tracing.py"},
+    "aiohttp": {"bench"},
+    "gguf": {"bench"},
+    "plotly": {"bench"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -24,7 +24,8 @@ COMMANDS = [
     for language, text in BLOCKS
     if language == "bash"
     for line in text.splitlines()
-    if "llmengine " in line and "serve" not in line
+    # Benchmarks take minutes, and have tests of their own.
+    if "llmengine " in line and "serve" not in line and " bench" not in line
 ]
 
 

@@ -11,7 +11,7 @@ import typer
 import typer.completion
 
 from llmengine import __version__, log
-from llmengine.cli import cache, chat, completion, config, doctor, keys, serve
+from llmengine.cli import bench, cache, chat, completion, config, doctor, keys, serve
 from llmengine.cli import run as run_command
 from llmengine.errors import EngineError
 
@@ -54,6 +54,7 @@ def llmengine(
 app.command("run", **run_command.declaration)(run_command.run)
 app.command("chat", **chat.declaration)(chat.chat)
 app.command("serve")(serve.serve)
+app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")

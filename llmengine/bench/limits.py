@@ -1,0 +1,87 @@
+"""How fast this machine reads memory and multiplies, as nothing can be faster on it.
+
+Bytes are read by numpy in as many threads as compute, from as much memory as the model takes: a
+small model is read from the processor's caches. Multiplication is measured by llama.cpp with one
+layer so wide that hardly anything else is done, its weights quantized as the model's are. Where a
+GPU computes, it reads that layer's weights in place of numpy.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from llmengine import hardware
+from llmengine.bench.blocks import KINDS
+from llmengine.bench.shapes import Shape
+from llmengine.bench.stepper import Stepper
+from llmengine.bench.weights import write
+from llmengine.config import Config
+from llmengine.llama.model import Model
+from llmengine.llama.work import Work, work_of
+
+WIDE = Shape(layers=1, width=4096, heads=32, kv_heads=8, ffn=14_336, vocabulary=512, context=1024)
+MOST_MEMORY = 1 << 30  # bytes that are read over and over
+ROWS = 512
+TOKENS = 8  # of which the reading of a GPU is timed
+REPETITIONS = 5
+LEAST_SECONDS = 0.05  # of one repetition
+
+
+class Limits(Struct, frozen=True):
+    bandwidth: float  # bytes per second
+    arithmetic: float  # additions and multiplications per second
+    kind: str  # of the weights that were multiplied
+
+
+def measure(model: Model, work: Work, config: Config, threads: int, wide: Shape = WIDE) -> Limits:
+    kind = work.kind.lower() if work.kind.lower() in KINDS else "q8_0"
+    with tempfile.TemporaryDirectory(prefix="llmengine-bench-") as folder:
+        path = write(Path(folder) / "wide.gguf", wide, kind)
+        with ExitStack() as stack:
+            probe = stack.enter_context(closing(Model(path, config)))
+            stepper = stack.enter_context(
+                closing(Stepper(probe, config, cells=ROWS, sequences=1, threads=threads))
+            )
+            cost = work_of(probe)
+            seconds = _best(lambda: stepper.prefill(ROWS))
+            arithmetic = cost.operations(ROWS, 1, ROWS / 2) / seconds
+            if model.devices:
+                seconds = _best(lambda: stepper.decode(TOKENS))
+                return Limits(cost.bytes * TOKENS / seconds, arithmetic, kind)
+    return Limits(bandwidth(int(work.read_by(1)), threads), arithmetic, kind)
+
+
+def bandwidth(size: int, threads: int) -> float:
+    """Bytes per second of reading `size` bytes, or what stands for them, over and over."""
+    most = min(MOST_MEMORY, hardware.memory().available // 4)
+    words = np.ones(max(1, min(size, most) // 8 // threads * threads), np.int64)
+    parts = np.array_split(words, threads)
+    rounds = max(1, int(LEAST_SECONDS * 20e9 / words.nbytes))
+    with ThreadPoolExecutor(threads, "read") as pool:
+
+        def read() -> float:
+            started = time.perf_counter()
+            list(pool.map(_read, parts, [rounds] * threads))
+            return time.perf_counter() - started
+
+        return words.nbytes * rounds / _best(read)
+
+
+def _read(part: npt.NDArray[np.int64], rounds: int) -> None:
+    for _ in range(rounds):
+        np.bitwise_or.reduce(part)  # cheap beside the reading, and without Python's lock
+
+
+def _best(run: Callable[[], float]) -> float:
+    """A limit is what was possible once; the first run warms up."""
+    run()
+    return min(run() for _ in range(REPETITIONS))
