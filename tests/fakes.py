@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from llmengine.core import (
@@ -280,7 +281,9 @@ class _Running:
         piece: bytes = b"",
         error: ErrorInfo | None = None,
     ) -> Output:
-        prompt = len(self.request.prompt)
+        prompt, prediction = len(self.request.prompt), self.request.prediction
+        same = zip(prediction, self._bytes[: self._sent], strict=False)
+        accepted = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], same))
         return Output(
             self.request.id,
             text,
@@ -288,7 +291,13 @@ class _Running:
             self._logprobs(piece),
             reason,
             stop=self.stop if reason == "stop" else None,
-            usage=Usage(prompt, self._sent, prompt // 2),
+            usage=Usage(
+                prompt,
+                self._sent,
+                prompt // 2,
+                accepted_prediction_tokens=accepted,
+                rejected_prediction_tokens=len(prediction) - accepted,
+            ),
             timings=Timings(0.001, 0.002, 0.003),
             error=error,
         )

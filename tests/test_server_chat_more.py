@@ -174,13 +174,21 @@ def test_a_prediction_and_a_tier_are_taken() -> None:
         assert found["service_tier"] == "default"
         assert found["usage"]["completion_tokens_details"] == {
             "reasoning_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
+            "accepted_prediction_tokens": 7,
+            "rejected_prediction_tokens": 4,
         }
-        *chunks, _ = events(post(client, **body, stream=True).text)
+        assert bytes(host.requests[0].prediction) == b"Hello, you!"
+        usage = {"stream_options": {"include_usage": True}}
+        *chunks, _ = events(post(client, **body, **usage, n=2, stream=True).text)
+        counted = chunks[-1]["usage"]["completion_tokens_details"]
+        assert counted["accepted_prediction_tokens"] == 14
         assert {each["service_tier"] for each in chunks} == {"default"}
         parts = {"type": "content", "content": [{"type": "text", "text": "a"}]}
         assert post(client, prediction=parts).status_code == 200
+        assert bytes(host.requests[-1].prediction) == b"a"
+        image = {"type": "content", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}
+        refused = post(client, prediction=image).json()["error"]
+        assert refused["param"] == "prediction.content[1]"
         plain = post(client).json()
         assert "service_tier" not in plain
         assert plain["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}

@@ -11,7 +11,8 @@ from real import chatml, config, request, run
 
 from llmengine.core import Request
 from llmengine.engine.engine import Engine
-from llmengine.sampling import Constraint
+from llmengine.errors import EngineError
+from llmengine.sampling import Constraint, SamplingParams
 
 pytestmark = pytest.mark.model
 
@@ -85,6 +86,16 @@ def test_a_prediction_is_told_in_the_usage(engines: tuple[Engine, Engine]) -> No
     assert result.usage.accepted_prediction_tokens == len(prediction)
     assert result.usage.rejected_prediction_tokens == 0
     assert engine.stats().steps - before.steps < len(prediction) / 4
+
+
+@pytest.mark.parametrize("prediction", [(5,) * 9000, (-1,), (1_000_000,)])
+def test_a_prediction_that_cannot_come_is_refused(
+    engines: tuple[Engine, Engine], prediction: tuple[int, ...]
+) -> None:
+    asked = Request(id="a", prompt=(1, 2), params=SamplingParams(), prediction=prediction)
+    with pytest.raises(EngineError) as refused:
+        engines[0].submit(asked, print)
+    assert refused.value.param == "prediction"
 
 
 def test_a_grammar_holds_within_drafts(engines: tuple[Engine, Engine]) -> None:

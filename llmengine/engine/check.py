@@ -23,7 +23,8 @@ def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) 
     check_tokens(request.prompt, info, most, "prompt", media=bool(request.media))
     if request.keep is not None:
         _check_keep(request, info)
-    check_ids(request.prediction, info, "prediction")
+    if request.prediction:
+        check_tokens(request.prediction, info, info.max_sequence_length, "prediction")
     if request.warm:
         _check_warm(len(request.prompt), cache)
 
@@ -72,11 +73,7 @@ def check_tokens(
             f"but the {name} has {len(tokens)}: shorten it",
             param=name,
         )
-    check_ids(tokens, info, name, media=media)
-
-
-def check_ids(tokens: Sequence[int], info: ModelInfo, name: str, *, media: bool = False) -> None:
-    if tokens and ((min(tokens) < 0 and not media) or max(tokens) >= info.vocabulary):
+    if (min(tokens) < 0 and not media) or max(tokens) >= info.vocabulary:
         raise InvalidRequest(
             f"the {name} has token ids outside 0..{info.vocabulary - 1}", param=name
         )

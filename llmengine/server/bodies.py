@@ -106,7 +106,7 @@ class Tool(Struct):
 
 
 class Prediction(Struct):
-    """Not used yet: an answer is the same with it and without."""
+    """What most of the answer is likely to be: it makes the answer faster, not another."""
 
     type: Literal["content"]
     content: str | list[ContentPart]

@@ -33,7 +33,7 @@ class ChatFormat:
         self._logprobs = bool(body.logprobs)
         self._usage = body.include_usage
         self._functions = bool(body.functions)  # in place of tools
-        self._predicted = 0 if body.prediction else UNSET  # tokens that came from the prediction
+        self._predicted = body.prediction is not None
 
     def opening(self) -> Iterable[wire.ChatChunk]:
         for index in range(len(self._readers)):
@@ -86,7 +86,10 @@ class ChatFormat:
 
     def _detailed(self, of: core.Usage) -> wire.Usage:
         thought = sum(each.reasoning_tokens for each in self._readers)
-        details = wire.CompletionTokensDetails(thought, self._predicted, self._predicted)
+        details = wire.CompletionTokensDetails(thought)
+        if self._predicted:
+            details.accepted_prediction_tokens = of.accepted_prediction_tokens
+            details.rejected_prediction_tokens = of.rejected_prediction_tokens
         return replace(usage(of), completion_tokens_details=details)
 
     def _reason(self, reader: Reader, output: Output) -> wire.FinishReason | None:

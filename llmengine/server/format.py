@@ -85,6 +85,8 @@ def total(usages: Sequence[core.Usage], choices: int, of: Sequence[Prompt]) -> c
         dropped_tokens=sum(each.dropped_tokens for each in usages)
         + sum(each.dropped_tokens for each in of),
         dropped_messages=sum(each.dropped_messages for each in of),
+        accepted_prediction_tokens=sum(each.accepted_prediction_tokens for each in usages),
+        rejected_prediction_tokens=sum(each.rejected_prediction_tokens for each in usages),
     )
 
 

@@ -40,11 +40,13 @@ async def answer(
     format: Format,
     *,
     special: bool = False,
+    prediction: tuple[int, ...] = (),
     watchers: Sequence[OutputParser] = (),
 ) -> HTTPResponse | None:
     """Compute `body.choices` answers to each of `prompts`, numbered in that order.
 
-    With `special` the format gets control tokens as text. An answer ends as soon as its watcher,
+    With `special` the format gets control tokens as text. A `prediction` is what the answers are
+    likely to have in them. An answer ends as soon as its watcher,
     if there are any, finds it complete. What is not finished is cancelled when
     the client goes away, and when anything fails.
     """
@@ -60,6 +62,7 @@ async def answer(
             keep=prompt.keep,
             cache_salt=salt,
             special=special,
+            prediction=prediction,
         )
         for at, prompt in enumerate(prompts)
         for choice in range(body.choices)
@@ -91,7 +94,7 @@ async def answer_chat(
     watchers = [chat.parser(state) for _ in range(chat.body.choices if limited else 0)]
     return await answer(
         request, chat.body, head, [chat.prompt], chat.params, format,
-        special=chat.special, watchers=watchers,
+        special=chat.special, prediction=chat.prediction, watchers=watchers,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ class Prepared(Struct, frozen=True):
     params: SamplingParams
     plan: ToolPlan
     special: bool  # whether the answer is read from its control tokens too
+    prediction: tuple[int, ...] = ()
 
     def parser(self, state: State) -> OutputParser:
         return state.template.parser(self.prompt.text, self.plan.tools, most=self.plan.most)
@@ -55,7 +56,7 @@ def prepared(state: State, body: ChatBody) -> Prepared:
     )
     state.check_tokens(found.tokens, "messages")
     special = state.marks.in_thinking or (bool(plan.given) and state.marks.in_calls)
-    return Prepared(body, found, params, plan, special)
+    return Prepared(body, found, params, plan, special, _prediction(state, body))
 
 
 def conversation(state: State, body: ChatBody, plan: ToolPlan) -> Prompt:
@@ -143,6 +144,20 @@ def _bound(state: State, body: ChatBody, prompt: str) -> dict[str, Any]:
     found = [each for each in (asked, given, state.sampling.thinking_budget) if each is not None]
     tags = state.template.thought_tags(prompt)
     return {"thinking_budget": found[0], "thinking_tags": tags} if found and tags else {}
+
+
+def _prediction(state: State, body: ChatBody) -> tuple[int, ...]:
+    """The tokens of what the client expects."""
+    if body.prediction is None:
+        return ()
+    content = body.prediction.content
+    text = content if isinstance(content, str) else ""
+    for at, part in enumerate(content if isinstance(content, list) else ()):
+        if part.text is None:
+            param = f"prediction.content[{at}]"
+            raise InvalidRequest(f"`{param}`: a prediction is text", param=param)
+        text += part.text
+    return tuple(state.host.tokenize(text))
 
 
 def _logprobs(body: ChatBody) -> int | None:
