@@ -274,6 +274,16 @@ class PerformanceConfig(Section, frozen=True):
         int,
         option("Host memory for what images and sound were encoded to, in MiB.", ge=0, le=2**20),
     ] = 256
+    memory_check: Annotated[bool, option("Refuse to load what does not fit into memory.")] = True
+    memory_ceiling_mb: Annotated[
+        int,
+        option(
+            "Memory of the engine's process from which on caches are dropped, in MiB; "
+            "0: a tenth of all memory, at most 1 GiB, is left free.",
+            ge=0,
+            le=2**24,
+        ),
+    ] = 0
     use_mmap: Annotated[bool, option("Map the model file instead of reading it.")] = True
     use_mlock: Annotated[bool, option("Keep the model's pages in memory.")] = False
     deterministic: Annotated[

@@ -6,6 +6,7 @@ all cores of its host; more threads than its quota makes them wait for each othe
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,13 @@ def memory(root: Path = ROOT, machine: Memory | None = None) -> Memory:
         free = max(0, limit - used + _inactive_file(folder))
         found = Memory(min(found.total, limit), min(found.available, free))
     return found
+
+
+def give_back() -> None:
+    """Have the C library hand memory that it keeps in reserve back to the kernel."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:  # glibc's; others keep little
+        trim(0)
 
 
 def _affinity() -> int:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 Tier = Literal["memory", "disk"]
-Reason = Literal["size", "count", "ttl", "replaced", "corrupt", "removed"]
+Reason = Literal["size", "count", "pressure", "ttl", "replaced", "corrupt", "removed"]
 
 BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # seconds
 

@@ -126,3 +126,11 @@ def test_listing_names_what_can_be_found(models: Path) -> None:
     found = locate.listing(ModelConfig())
     assert list(found) == ["big-00001-of-00003", "llama-3", "qwen", "tiny-chat"]
     assert all(find(name) == path for name, path in found.items())
+
+
+def test_a_split_model_is_as_large_as_its_parts(models: Path) -> None:
+    for part in (1, 2, 3):
+        (models / f"big[1]-0000{part}-of-00003.gguf").write_bytes(b"x" * part)
+    (models / "big[1]-00001-of-00002.gguf").write_bytes(b"x" * 50)
+    assert locate.size_of(models / "big[1]-00001-of-00003.gguf") == 6
+    assert locate.size_of(models / "qwen.gguf") == 4

@@ -126,7 +126,7 @@ class Index:
         if not tree:
             del self._trees[entry.scope]
         self.bytes -= entry.size
-        self._policy.removed(entry, evicted=reason in ("size", "count"))
+        self._policy.removed(entry, evicted=reason in ("size", "count", "pressure"))
         evictions = self.counts.evictions
         evictions[reason] = evictions.get(reason, 0) + 1
 
@@ -162,10 +162,14 @@ class Index:
                 found.append(entry)
         return found
 
+    @property
+    def pinned_bytes(self) -> int:
+        return sum(entry.size for entry in self._pinned.values())
+
     def fits(self, size: int) -> bool:
         """Whether a state of `size` bytes could be held if all left that may leave."""
-        kept = sum(entry.size for entry in self._pinned.values())
-        return kept + size <= self.limits.bytes and len(self._pinned) < self.limits.entries
+        room = self.limits.bytes - self.pinned_bytes
+        return size <= room and len(self._pinned) < self.limits.entries
 
     def leaving(self, size: int, count: int = 1) -> tuple[Entry, Reason] | None:
         """Who has to leave next, and why, before `count` entries of `size` bytes can be added.

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from threading import RLock
 
+from msgspec.structs import replace
+
 from llmengine.cache.entry import Entry, Found, State
 from llmengine.cache.index import Index, Limits
 from llmengine.cache.policy import Policy
@@ -26,6 +28,7 @@ class MemoryTier:
     ) -> None:
         """`ttl`: seconds without a use after which an entry leaves; 0: never."""
         self.clock = clock
+        self._max_bytes = max_bytes
         self._index = Index(Limits(max_bytes, max_entries, ttl), policy)
         self._states: dict[str, State] = {}
         self._lock = RLock()
@@ -53,6 +56,20 @@ class MemoryTier:
             while leaving := self._index.leaving(size):
                 self._drop(*leaving)
             return True
+
+    def bound(self, headroom: int) -> int:
+        """Take at most `headroom` more bytes from now on; a negative one is to be given back.
+
+        The bytes that were given back. What is pinned stays.
+        """
+        with self._lock:
+            self._expire()
+            index, held = self._index, self._index.bytes
+            most = max(min(self._max_bytes, held + headroom), index.pinned_bytes)
+            index.limits = replace(index.limits, bytes=most)
+            while leaving := index.leaving(0, count=0):
+                self._drop(leaving[0], "pressure")
+            return held - index.bytes
 
     def put(
         self,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.opening import MEBIBYTE, open_cache
 from llmengine.cache.policy import POLICIES
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
+from llmengine.engine.ceiling import Ceiling
 from llmengine.engine.cells import Cells
 from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.embedder import Embedder
@@ -22,7 +25,9 @@ from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.slots import Limits, Slots
 from llmengine.engine.speculate import Speculator
+from llmengine.engine.watcher import Watcher
 from llmengine.errors import ConfigError
+from llmengine.llama import library
 from llmengine.llama.context import Context
 from llmengine.llama.embedding import EmbeddingContext
 from llmengine.llama.model import Model
@@ -43,6 +48,7 @@ class Parts:
     runner: Runner
     embedder: Embedder
     encoder: Encoder | None
+    watcher: Watcher
 
 
 def build(
@@ -52,13 +58,14 @@ def build(
     *,
     cells: int,
     threads: int,
-    wake: Callable[[], None],
+    post: Callable[[Callable[[], None]], None],
 ) -> Parts:
     """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory
     and ConfigError.
 
-    `wake` is called on another thread when a state or an encoding that was waited for is there.
+    `post` has something done on the engine's thread, before its next step.
     """
+    wake = functools.partial(post, _nothing)
     performance = config.performance
     if performance.deterministic and not model.can_truncate:
         log.warning("deterministic: the recurrent layers of this model may round differently")
@@ -106,7 +113,20 @@ def build(
     )
     runner = Runner(model, context, scheduler, pacer)
     embedder = _embedder(model, config, threads)
-    return Parts(context, cache, fetcher, slots, scheduler, runner, embedder, encoder)
+    tier = cache.memory if cache else None
+    watcher = _watcher(model, config, tier, lambda: post(scheduler.relieve))
+    return Parts(context, cache, fetcher, slots, scheduler, runner, embedder, encoder, watcher)
+
+
+def _nothing() -> None:
+    """What only wakes the engine up."""
+
+
+def _watcher(
+    model: Model, config: Config, tier: MemoryTier | None, relieve: Callable[[], None]
+) -> Watcher:
+    ceiling = Ceiling(config.performance.memory_ceiling_mb * MEBIBYTE)
+    return Watcher(ceiling, tier, relieve, devices=lambda: library.device_usage(model.devices))
 
 
 def _speculator(context: Context, config: Config, pacer: Pacer) -> Speculator | None:

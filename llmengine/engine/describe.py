@@ -9,6 +9,7 @@ from llmengine.core import ModelInfo, Stats
 from llmengine.engine.embedder import Embedder
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
+from llmengine.engine.watcher import Watcher
 from llmengine.llama.model import Model
 from llmengine.llama.traits import Pooling, pair_of, traits_of
 
@@ -60,7 +61,9 @@ def _name(model: Model, token: int) -> str:
     return model.piece(token).decode("utf-8", "replace") if token >= 0 else ""
 
 
-def counted(runner: Runner, scheduler: Scheduler, embedder: Embedder, limit: int) -> Stats:
+def counted(
+    runner: Runner, scheduler: Scheduler, embedder: Embedder, watcher: Watcher, limit: int
+) -> Stats:
     """What they know; `limit` requests may run at once."""
     # Copied first: their own threads go on counting.
     finished = Counter(dict(runner.finished)) + Counter(dict(embedder.finished))
@@ -85,4 +88,8 @@ def counted(runner: Runner, scheduler: Scheduler, embedder: Embedder, limit: int
         prefill_seconds=runner.prefill_seconds,
         decode_seconds=runner.decode_seconds,
         last_step_seconds=runner.last_step_seconds,
+        process=watcher.process,
+        devices=watcher.devices,
+        memory_headroom=watcher.headroom,
+        memory_drops=watcher.drops,
     )

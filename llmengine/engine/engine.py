@@ -7,6 +7,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
 from llmengine.core import CacheControl, Media, ModelInfo, Output, Request, Sink, Stats
-from llmengine.engine import sizing
+from llmengine.engine import fit, sizing
 from llmengine.engine.build import build
 from llmengine.engine.cache_control import EngineCache
 from llmengine.engine.check import check_inputs, check_media, check_request, check_spans
@@ -49,12 +50,14 @@ class Engine:
         started = time.perf_counter()
         sizing.check(config)
         self._config = config
-        self._model = Model(locate.find(config.model), config, loading)
+        path = locate.find(config.model)
+        cells = fit.cells(path, config)
+        self._model = Model(path, config, loading)
         self._projector: Projector | None = None
         self._compiler = Compiler(self._model)
         self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
         try:
-            self._build(config)
+            self._build(config, cells or sizing.context_cells(self._model, config))
         except BaseException:
             self._close_model()
             raise
@@ -66,21 +69,22 @@ class Engine:
         self._accepting = True
         self._thread = threading.Thread(target=self._run, name="llmengine", daemon=True)
         self._thread.start()
+        self._watcher.start()
 
-    def _build(self, config: Config) -> None:
+    def _build(self, config: Config, cells: int) -> None:
         model = self._model
-        cells = sizing.context_cells(model, config)
         self._max_length = sizing.sequence_length(model, config, cells)
         self._threads = sizing.threads(config)
         path = locate.find_projector(config.model)
         if path:
             self._projector = Projector(path, model, config, threads=self._threads)
         parts = build(
-            model, config, self._projector, cells=cells, threads=self._threads, wake=self._wake
+            model, config, self._projector, cells=cells, threads=self._threads, post=self._post
         )
         self._context, self._cache, self._fetcher = parts.context, parts.cache, parts.fetcher
         self._slots, self._scheduler = parts.slots, parts.scheduler
         self._runner, self._embedder, self._encoder = parts.runner, parts.embedder, parts.encoder
+        self._watcher = parts.watcher
         files = [fingerprint.of_file(each) for each in (model.path, path) if each]
         self._fingerprint = f"{' '.join(files)} {parts.context.fingerprint}"
         # What the scopes begin with that belong to this model and these settings.
@@ -171,6 +175,7 @@ class Engine:
         self._embedder.close()
         if self._encoder:
             self._encoder.close()
+        self._watcher.close()
         self._thread.join()
         self._context.close()
         self._close_model()
@@ -233,9 +238,9 @@ class Engine:
         """Whether a step has anything to do."""
         return self._runner.busy and not self._runner.blocked
 
-    def _wake(self) -> None:
-        """Look again what there is to do; from any thread."""
-        self._inbox.put(Call(lambda: None))
+    def _post(self, function: Callable[[], None]) -> None:
+        """Have something done before the next step; from any thread."""
+        self._inbox.put(Call(function))
 
     def _take_rest(self) -> None:
         """Requests that were accepted just before the end get their last output as well."""
@@ -290,7 +295,9 @@ class Engine:
             )
 
     def stats(self) -> Stats:
-        found = counted(self._runner, self._scheduler, self._embedder, self._config.slots)
+        found = counted(
+            self._runner, self._scheduler, self._embedder, self._watcher, self._config.slots
+        )
         return replace(
             found,
             requests=self._requests,
@@ -306,17 +313,12 @@ class Engine:
 
     def _empty_slots(self) -> None:
         """Drop what the idle slots hold, without saving it; from any other thread."""
-        call = Call(self._drop_idle)
+        call = Call(self._scheduler.drop_idle)
         with self._lock:
             if not self._accepting:
                 raise ModelUnavailable("the engine is shutting down")
             self._inbox.put(call)
         call.wait()
-
-    def _drop_idle(self) -> None:
-        for slot in self._slots.idle:
-            self._slots.clear(slot)
-        self._slots.stale = self._config.performance.deterministic
 
 
 def _digest(text: str, size: int) -> str:

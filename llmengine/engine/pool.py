@@ -46,5 +46,10 @@ class Pool:
     def give(self, region: Region) -> None:
         self._regions = [each for each in self._regions if each is not region]
 
+    def trim(self) -> None:
+        """Give back the pages that were written, unless some are in use."""
+        if not self._regions:
+            self._buffer = np.empty(len(self._buffer), np.uint8)
+
     def clear(self) -> None:
         self._regions = []

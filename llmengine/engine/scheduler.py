@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from llmengine import hardware
 from llmengine.engine.admission import HEADROOM, Admission, Place
 from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.encoder import Encoder
@@ -246,6 +247,21 @@ class Scheduler:
         self.slots.release(slot, keep=False)
         self.running.remove(sequence)
         self.waiting.put_back(sequence)
+
+    def drop_idle(self) -> None:
+        """Forget what idle slots hold, without saving it."""
+        for slot in self.slots.idle:
+            self.slots.clear(slot)
+        self.slots.stale = self._arena
+
+    def relieve(self) -> None:
+        """Leave the memory of the host alone, as far as that goes.
+
+        Cells without prompts of old spare running requests from having their states set aside.
+        """
+        self.drop_idle()
+        self._pool.trim()
+        hardware.give_back()
 
     # The end of a sequence
 

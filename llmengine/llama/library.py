@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from llama_cpp._ggml import libggml
 from msgspec import Struct
 
 from llmengine.errors import ConfigError
+from llmengine.usage import DeviceUsage
 
 log = logging.getLogger("llmengine.llama")
 
@@ -38,10 +39,16 @@ class Device(Struct, frozen=True):
     handle: int
 
 
+# Who wants to hear what llama.cpp logs on a thread, by the thread.
+_listeners: dict[int, list[str]] = {}
+
+
 def _write_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if not line or set(line) == {"."}:  # progress dots of a load
         return
+    if (heard := _listeners.get(threading.get_ident())) is not None:
+        heard.append(line)
     if level == 4:  # GGML_LOG_LEVEL_ERROR
         _recent.append(line)
     log.debug("%s", line)
@@ -69,6 +76,18 @@ def last_error(default: str) -> str:
 
 def forget_errors() -> None:
     _recent.clear()
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """The lines that llama.cpp logs meanwhile on this thread, as they come."""
+    thread = threading.get_ident()
+    lines: list[str] = []
+    _listeners[thread] = lines
+    try:
+        yield lines
+    finally:
+        del _listeners[thread]
 
 
 _stderr_lock = threading.Lock()
@@ -127,6 +146,12 @@ def _device(handle: int) -> Device:
         memory_total=total.value,
         handle=handle,
     )
+
+
+def device_usage(devices: Sequence[Device]) -> tuple[DeviceUsage, ...]:
+    """What is taken of their memory now."""
+    found = (_device(each.handle) for each in devices)
+    return tuple(DeviceUsage(each.name, each.memory_total, each.memory_free) for each in found)
 
 
 def choose_devices(wanted: str) -> list[Device]:

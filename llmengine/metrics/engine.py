@@ -19,6 +19,7 @@ COUNTERS = {
     "completion_tokens": "Tokens generated.",
     "preemptions": "Running requests put back to waiting for want of KV cells.",
     "evictions": "Finished prompts dropped from the prompt cache.",
+    "memory_drops": "Times that caches were dropped to stay under the memory ceiling.",
     "prefill_seconds": "Seconds spent in steps with prefill.",
     "decode_seconds": "Seconds spent in steps that only decode.",
 }
@@ -31,6 +32,7 @@ GAUGES = {
     "cells_used": "Tokens that the KV cache holds.",
     "cache_hit_rate": "Share of prompt tokens that was reused.",
     "last_step_seconds": "Duration of the last step.",
+    "memory_headroom": "Bytes left up to the memory ceiling.",
     "load_seconds": "Time that loading the model took.",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ SUFFIX = ".gguf"
 MAX_PATH = 4096
 
 _PACKAGE = Path(__file__).parent.parent
+_FIRST_PART = re.compile(r"-0*1-of-(\d+)\.gguf$")
 # Only the first file of a split model is named; llama.cpp finds the others itself. Projectors
 # belong to models.
 _NO_MODEL = re.compile(r"-(?!0*1-of)\d+-of-\d+\.gguf$|^mmproj")
@@ -44,6 +46,15 @@ def _find(wanted: str, config: ModelConfig, param: str) -> Path:
     if found is None:
         raise ModelNotFound(_explain(wanted, places, config), param=param)
     return found
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a model: of its file, or of all files of one that is split."""
+    part = _FIRST_PART.search(path.name)
+    if part is None:
+        return path.stat().st_size
+    pattern = f"{glob.escape(path.name[: part.start()])}-*-of-{part[1]}{SUFFIX}"
+    return sum(each.stat().st_size for each in path.parent.glob(pattern))
 
 
 def listing(config: ModelConfig) -> dict[str, Path]:
