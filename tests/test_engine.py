@@ -508,7 +508,7 @@ def test_slots_that_are_kept_do_not_widen_a_deterministic_step() -> None:
 
 def test_a_context_that_no_memory_holds_is_one_line() -> None:
     with pytest.raises(OutOfMemory, match=r"insufficient memory .* lower model.context_size"):
-        Engine(config(context_size=2**24))
+        Engine(config(context_size=2**24, memory_check=False))
 
 
 def test_settings_that_contradict_are_refused() -> None:
