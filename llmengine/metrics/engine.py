@@ -17,6 +17,8 @@ COUNTERS = {
     "prefilled_tokens": "Prompt tokens that were computed.",
     "cached_tokens": "Prompt tokens whose KV was reused.",
     "completion_tokens": "Tokens generated.",
+    "drafted_tokens": "Tokens computed on a guess.",
+    "accepted_tokens": "Of those, the right ones.",
     "preemptions": "Running requests put back to waiting for want of KV cells.",
     "evictions": "Finished prompts dropped from the prompt cache.",
     "memory_drops": "Times that caches were dropped to stay under the memory ceiling.",
