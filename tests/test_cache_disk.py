@@ -26,7 +26,7 @@ from patience import PATIENCE
 from llmengine.cache.disk_tier import DiskTier
 from llmengine.cache.entry import State, as_tokens
 from llmengine.cache.policy import POLICIES
-from llmengine.cache.raw_disk import RawDisk
+from llmengine.cache.state_disk import StateDisk
 from tests.cache_fakes import Clock, right, state_of, tokens_of
 from tests.cache_writer import MAX_BYTES, open_tier
 from tests.test_cache_memory import hammer
@@ -181,13 +181,13 @@ def test_a_smaller_budget_is_kept_from_the_start(bench: Bench) -> None:
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
 def test_the_budget_holds_while_writing(bench: Bench, policy: str, monkeypatch) -> None:
     tier = bench.open(max_bytes=50_000, max_entries=6, policy=policy)
-    write, most = RawDisk._write_state, [0]
+    write, most = StateDisk._write_state, [0]
 
-    def watched(disk: RawDisk, path: Path, state: State) -> None:
+    def watched(disk: StateDisk, path: Path, state: State) -> None:
         most.append(bench.size() + len(state))
         write(disk, path, state)
 
-    monkeypatch.setattr(RawDisk, "_write_state", watched)
+    monkeypatch.setattr(StateDisk, "_write_state", watched)
     chance = random.Random(0)
     for _ in range(40):
         put(tier, chance.randrange(20), per_token=chance.randrange(1, 400))

@@ -16,8 +16,9 @@ import diskcache
 import msgspec
 
 from llmengine.cache.entry import Entry, State
-from llmengine.cache.raw_disk import STATE, SUFFIX, RawDisk
-from llmengine.cache.record import Corrupt, Record, checksum
+from llmengine.cache.raw_disk import Corrupt
+from llmengine.cache.record import Record, checksum
+from llmengine.cache.state_disk import STATE, SUFFIX, StateDisk
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def _open(directory: Path) -> Any:
     return diskcache.Cache(
         str(directory),
         timeout=BUSY_SECONDS,
-        disk=RawDisk,
+        disk=StateDisk,
         eviction_policy="none",  # ours is another, see `DiskTier`
         cull_limit=0,
         statistics=0,

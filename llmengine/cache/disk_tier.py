@@ -15,7 +15,7 @@ from llmengine.cache.faults import Faults
 from llmengine.cache.index import Index, Limits
 from llmengine.cache.policy import Policy
 from llmengine.cache.prefix_tree import Tokens
-from llmengine.cache.record import Corrupt
+from llmengine.cache.raw_disk import Corrupt
 from llmengine.cache.shared_index import SharedIndex
 from llmengine.cache.worker import Worker
 from llmengine.inventory import Reason, TierStats

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import diskcache
 
-from llmengine.cache.record import Corrupt
+from llmengine.cache.raw_disk import Corrupt
 from llmengine.inventory import Counts
 
 logger = logging.getLogger(__name__)

@@ -10,12 +10,9 @@ from msgspec import Struct
 
 from llmengine.cache.entry import Entry, State
 from llmengine.cache.prefix_tree import Tokens
+from llmengine.cache.raw_disk import Corrupt
 
 VERSION = 1
-
-
-class Corrupt(Exception):
-    """Something stored does not read back as it was written."""
 
 
 class Record(Struct, frozen=True, kw_only=True):

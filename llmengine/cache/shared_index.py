@@ -8,7 +8,8 @@ from threading import RLock
 from llmengine.cache.disk_store import DiskStore
 from llmengine.cache.entry import Entry, State
 from llmengine.cache.index import Index
-from llmengine.cache.record import Corrupt, Record
+from llmengine.cache.raw_disk import Corrupt
+from llmengine.cache.record import Record
 from llmengine.inventory import Reason
 
 logger = logging.getLogger(__name__)

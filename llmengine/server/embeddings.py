@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 from sanic import Blueprint, HTTPResponse, Request
 
@@ -27,7 +27,7 @@ MAX_TOKENS = 300_000  # of all inputs of a request: OpenAI's bound as well
 blueprint = Blueprint("embeddings")
 
 Inputs = list[tuple[int, ...]]
-Vectors = list[npt.NDArray[np.float32]]
+Vector = tuple[float, ...]
 
 
 class EmbeddingsBody(Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ def bounded(inputs: Iterable[tuple[int, ...]], param: str) -> Inputs:
     return found
 
 
-async def computed(request: Request, inputs: Sequence[tuple[int, ...]]) -> Vectors:
+async def computed(request: Request, inputs: Sequence[tuple[int, ...]]) -> list[bytes]:
     """The embeddings of `inputs`; they are given up when the client goes away."""
     state, record = state_of(request), record_of(request)
     record.usage = core.Usage(sum(map(len, inputs)), 0)
@@ -129,7 +129,12 @@ async def computed(request: Request, inputs: Sequence[tuple[int, ...]]) -> Vecto
     except asyncio.CancelledError:
         state.journal.finish(record, CLIENT_CLOSED)
         raise
-    return [np.frombuffer(each, "<f4") for each in found]
+    return found
+
+
+def values(vector: bytes) -> Vector:
+    """The numbers of an embedding."""
+    return struct.unpack(f"<{len(vector) // 4}f", vector)
 
 
 def used(request: Request) -> Usage:
@@ -138,7 +143,7 @@ def used(request: Request) -> Usage:
     return Usage(tokens, tokens)
 
 
-def _answer(state: State, body: EmbeddingsBody, vectors: Vectors, usage: Usage) -> bytes:
+def _answer(state: State, body: EmbeddingsBody, vectors: list[bytes], usage: Usage) -> bytes:
     # One by one: encoding all at once would hold the other threads up.
     data = [
         Embedding(index=index, embedding=msgspec.Raw(_encoded(each, body)))
@@ -147,11 +152,15 @@ def _answer(state: State, body: EmbeddingsBody, vectors: Vectors, usage: Usage) 
     return wire.encode(Embeddings(data=data, model=state.model, usage=usage))
 
 
-def _encoded(vector: npt.NDArray[np.float32], body: EmbeddingsBody) -> bytes:
-    if body.dimensions and body.dimensions < len(vector):
-        # As models are made for that are trained to keep the most in the first values.
-        vector = vector[: body.dimensions]
-        vector = vector / (np.linalg.norm(vector) or np.float32(1))
+def _encoded(vector: bytes, body: EmbeddingsBody) -> bytes:
+    if body.dimensions and body.dimensions * 4 < len(vector):
+        vector = _shortened(values(vector)[: body.dimensions])
     if body.encoding_format == "base64":
-        return b'"' + base64.b64encode(vector.astype("<f4").tobytes()) + b'"'
-    return wire.encode(vector.tolist())
+        return b'"' + base64.b64encode(vector) + b'"'
+    return wire.encode(values(vector))
+
+
+def _shortened(first: Vector) -> bytes:
+    """Of length 1 again, as models are made for that are trained to keep the most in the first."""
+    norm = math.hypot(*first) or 1.0
+    return struct.pack(f"<{len(first)}f", *(each / norm for each in first))

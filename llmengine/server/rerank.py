@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -14,11 +15,12 @@ from llmengine.server.bodies import Count, decode
 from llmengine.server.embeddings import (
     Inputs,
     Usage,
-    Vectors,
+    Vector,
     bounded,
     check_count,
     computed,
     used,
+    values,
 )
 from llmengine.server.record import record_of
 from llmengine.server.state import State, state_of
@@ -61,7 +63,7 @@ async def rerank(request: Request) -> HTTPResponse:
     state = state_of(request)
     body, inputs, unknown = await state.in_worker(_prepare, state, request.body)
     record_of(request).unknown = unknown
-    vectors = await computed(request, inputs)
+    vectors = [values(each) for each in await computed(request, inputs)]
     scores = _ranks(vectors) if state.info.ranks else _similarities(vectors)
     best = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     texts = body.texts
@@ -94,14 +96,14 @@ def _prepare(state: State, content: bytes) -> tuple[RerankBody, Inputs, list[str
     return body, [query, *bounded(documents, "documents")], unknown
 
 
-def _ranks(vectors: Vectors) -> list[float]:
+def _ranks(vectors: list[Vector]) -> list[float]:
     """What a ranking model says, brought to 0..1 where it is a single number of any size."""
-    firsts = [(float(each[0]), len(each) == 1) for each in vectors]
+    firsts = [(each[0], len(each) == 1) for each in vectors]
     # The logistic function, by a tanh that no score overflows.
     return [(1 + math.tanh(score / 2)) / 2 if single else score for score, single in firsts]
 
 
-def _similarities(vectors: Vectors) -> list[float]:
+def _similarities(vectors: list[Vector]) -> list[float]:
     """The cosines of an embedding model, -1..1."""
     query, *documents = vectors
-    return [float(query @ each) for each in documents]
+    return [sum(map(operator.mul, query, each)) for each in documents]
