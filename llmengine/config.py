@@ -240,6 +240,11 @@ class CacheConfig(Section, frozen=True):
         ),
     ] = 2048
 
+    @property
+    def stores(self) -> bool:
+        """Whether states of prompts are kept beside the KV cache itself."""
+        return self.enabled and bool(self.max_size_mb or (self.disk and self.disk_max_size_mb))
+
 
 class PerformanceConfig(Section, frozen=True):
     batch_size: Annotated[
@@ -292,6 +297,29 @@ class PerformanceConfig(Section, frozen=True):
     ] = False
 
 
+class WorkerConfig(Section, frozen=True):
+    in_process: Annotated[
+        bool,
+        option("Serve with the engine in the server's own process: a crash ends both."),
+    ] = False
+    watchdog_seconds: Annotated[
+        float,
+        option(
+            "Seconds that a step may take; an engine that hangs is started anew. 0: any time.",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 120.0
+    max_resumes: Annotated[
+        int,
+        option(
+            "Deaths of the engine that a request survives without a new token in between.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 3
+
+
 class LoggingConfig(Section, frozen=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -326,9 +354,15 @@ class Config(Section, frozen=True):
     cache: CacheConfig = CacheConfig()
     performance: PerformanceConfig = PerformanceConfig()
     sampling: SamplingParams = SamplingParams()
+    worker: WorkerConfig = WorkerConfig()
     logging: LoggingConfig = LoggingConfig()
     metrics: MetricsConfig = MetricsConfig()
     tracing: TracingConfig = TracingConfig()
+
+    @property
+    def capacity(self) -> int:
+        """Requests that may run and wait together."""
+        return self.slots + self.server.max_queue
 
     @property
     def slots(self) -> int:

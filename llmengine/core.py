@@ -189,6 +189,15 @@ class Stats(Struct, frozen=True, kw_only=True):
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
 
+class HostState(Struct, frozen=True, kw_only=True):
+    """Whether an engine can be reached, and what is going on if it cannot."""
+
+    phase: Literal["ready", "degraded", "failed"] = "ready"
+    reason: str = ""  # in words, where it is not ready
+    restarts: int = 0  # engines that were lost and started anew
+    stalled: float = 0.0  # seconds that the engine has not got on with the work it has
+
+
 class CacheControl(Protocol):
     """The prompt cache, seen and steered. An id may be given by its beginning.
 
@@ -268,6 +277,8 @@ class Host(Protocol):
     def info(self) -> ModelInfo: ...
 
     def stats(self) -> Stats: ...
+
+    def state(self) -> HostState: ...
 
     def cache(self) -> CacheControl | None:
         """The prompt cache; None where it is turned off."""

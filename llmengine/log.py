@@ -66,12 +66,13 @@ class PrettyFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = f"{record.levelname:<7}"
-        fields = "".join(f" {name}={printable(str(value))}" for name, value in _extra(record))
+        fields = "".join(f" {name}={printable(str(value))}" for name, value in extra(record))
         if colour_allowed(sys.stderr):
             level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
             clock, fields = f"\x1b[2m{clock}\x1b[0m", fields and f"\x1b[2m{fields}\x1b[0m"
         line = f"{clock} {level} {printable(record.getMessage())}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        exception = _exception(self, record)
+        return f"{line}\n{exception}" if exception else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -84,13 +85,20 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             "logger": record.name,
-            **dict(_extra(record)),
+            **dict(extra(record)),
         }
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+        if exception := _exception(self, record):
+            fields["exception"] = exception
         return json.dumps(fields, default=str)
 
 
-def _extra(record: logging.LogRecord) -> list[tuple[str, Any]]:
+def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:
+    """The traceback, which a record from another process brings as text."""
+    if record.exc_info and not record.exc_text:
+        record.exc_text = formatter.formatException(record.exc_info)
+    return record.exc_text
+
+
+def extra(record: logging.LogRecord) -> list[tuple[str, Any]]:
     """The fields given as `extra={...}`, in their order."""
     return [(name, value) for name, value in record.__dict__.items() if name not in _STANDARD]

@@ -19,6 +19,7 @@ if __name__ == "__main__":
         delay=float(os.environ.get("FAKE_DELAY", "0")),
     )
     local.open_engine = lambda config: host
+    local.open_host = lambda config, loading: host
     code = main.run()
     print(f"cancelled={len(host.cancelled)}", file=sys.stderr)
     sys.exit(code)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from llmengine.core import (
     CacheControl,
     FinishReason,
+    HostState,
     Infill,
     ModelInfo,
     Output,
@@ -201,6 +202,9 @@ class FakeHost:
                 slots_idle=16 - len(self._running),
             )
 
+    def state(self) -> HostState:
+        return HostState()
+
     def drain(self, timeout: float) -> bool:
         with self._change:
             self._closing = True
@@ -226,7 +230,7 @@ class FakeHost:
                 outputs = [(each.sink, self._advance(each)) for each in running]
             for sink in dict.fromkeys(sink for sink, _ in outputs):
                 self.sink_calls += 1
-                sink([output for owner, output in outputs if owner is sink])
+                sink([output for owner, output in outputs if owner == sink])
             time.sleep(self.delay if outputs else 0.001)
 
     def _advance(self, running: _Running) -> Output:
@@ -254,7 +258,7 @@ class _Running:
         limit = params.max_tokens or len(self._bytes) + 1
         self._reason: FinishReason = "length" if limit < len(self._bytes) else "stop"
         self._bytes = self._bytes[:limit]
-        self._sent = 0
+        self._sent = len(request.completion)
         self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
 
     def next(self, step: int, failure: ErrorInfo | None) -> Output:

@@ -24,6 +24,7 @@ LAYERS = [
     {"chat"},
     {"models"},
     {"engine"},
+    {"host"},
     {"server", "bench"},
     {"cli"},
     {"__main__"},

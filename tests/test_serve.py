@@ -30,7 +30,7 @@ host = FakeHost("x" * 40)
 if {held}:
     host.hold()
     threading.Thread(target=lambda: sys.stdin.readline() and host.release(), daemon=True).start()
-local.open_engine = lambda config, loading: host
+local.open_host = lambda config, loading: host
 main.main(["serve", *sys.argv[1:]])
 """
 BODY = {"messages": [{"role": "user", "content": "hi"}]}

@@ -82,6 +82,7 @@ def test_health() -> None:
         assert 0.4 < found.pop("cache_hit_rate") <= 0.5
         assert found == {
             "status": "ok",
+            "reason": "",
             "version": __version__,
             "model": "fake",
             "loaded": 1.0,
@@ -89,6 +90,8 @@ def test_health() -> None:
             "running": 0,
             "waiting": 0,
             "slots": 16,
+            "engine_restarts": 0,
+            "stalled_seconds": 0.0,
         }
         assert client.head("/health").status_code == 200
 

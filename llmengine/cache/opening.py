@@ -17,7 +17,7 @@ MEBIBYTE = 1024 * 1024
 
 def open_cache(settings: CacheConfig) -> PromptCache | None:
     """The tiers behind the slots, or None if there are to be none."""
-    if not settings.enabled:
+    if not settings.stores:
         return None
     memory = None
     if settings.max_size_mb:
@@ -28,7 +28,7 @@ def open_cache(settings: CacheConfig) -> PromptCache | None:
             POLICIES[settings.eviction_policy](),
         )
     disk = open_disk(settings) if settings.disk and settings.disk_max_size_mb else None
-    return PromptCache(memory, disk) if memory or disk else None
+    return PromptCache(memory, disk)
 
 
 def open_disk(settings: CacheConfig) -> DiskTier:

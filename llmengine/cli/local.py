@@ -21,6 +21,15 @@ def open_engine(config: Config, loading: Loading | None = None) -> Host:
     return Engine(config, loading)
 
 
+def open_host(config: Config, loading: Loading) -> Host:
+    """The same in a process of its own, unless the settings say otherwise."""
+    from llmengine.host.process_host import ProcessHost
+
+    if config.worker.in_process:
+        return open_engine(config, loading)
+    return ProcessHost(config, loading)
+
+
 @contextmanager
 def engine_while(config: Config, work: Callable[[], T]) -> Iterator[tuple[Host, T]]:
     """An engine, closed at the end, and the result of `work`, done while the model loads."""

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     "server.insecure",
     "model.context_size",
     "server.max_concurrent_requests",
+    "worker.in_process",
 )
 def serve(settings: Settings) -> None:
     """Serve the model over HTTP, with OpenAI's API.
 
+    The engine runs in a process of its own. When that is lost, a new one goes on where it was.
     SIGINT and SIGTERM let running requests finish (server.drain_seconds); a second one does not.
     """
     from llmengine.chat import warm_file
@@ -65,7 +67,7 @@ async def _serve(
         loop.add_signal_handler(number, _signalled, stop, number)
     await run.serve(
         app,
-        lambda loading: local.open_engine(config, loading),
+        lambda loading: local.open_host(config, loading),
         listener,
         stop,
         warm=warm,

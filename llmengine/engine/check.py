@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from llmengine.config import CacheConfig
+from llmengine.config import CacheConfig, Config
 from llmengine.core import Media, ModelInfo, Request
-from llmengine.engine.placed import Placed
-from llmengine.errors import ContextLengthExceeded, InvalidRequest
-from llmengine.llama.projector import Projector
+from llmengine.errors import ContextLengthExceeded, EngineOverloaded, InvalidRequest
+
+if TYPE_CHECKING:  # llama.cpp, which the other side of a process does without
+    from llmengine.engine.placed import Placed
+    from llmengine.llama.projector import Projector
 
 
-def check_request(request: Request, info: ModelInfo, cache: CacheConfig | None) -> None:
-    """`cache` is None where there is no prompt cache."""
+def check_room(request_id: str, active: Collection[str], config: Config) -> None:
+    """Whether there is room for another request beside the active ones."""
+    if request_id in active:
+        raise InvalidRequest(f"a request {request_id} is already running", param="id")
+    if len(active) >= config.capacity:
+        raise EngineOverloaded(f"{len(active)} requests run or wait already: try again in a moment")
+
+
+def check_request(request: Request, info: ModelInfo, cache: CacheConfig) -> None:
     if not info.generates:
         raise InvalidRequest(
             f"{info.name} reads text and cannot write any: use /v1/embeddings",
@@ -103,8 +113,8 @@ def _check_keep(request: Request, info: ModelInfo) -> None:
         )
 
 
-def _check_warm(length: int, cache: CacheConfig | None) -> None:
-    if cache is None:
+def _check_warm(length: int, cache: CacheConfig) -> None:
+    if not cache.stores:
         raise InvalidRequest(
             "there is no prompt cache to warm: set cache.enabled and cache.max_size_mb",
             param="warm",

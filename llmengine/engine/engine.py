@@ -16,18 +16,25 @@ from msgspec.structs import replace
 
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
-from llmengine.core import CacheControl, Media, ModelInfo, Output, Request, Sink, Stats
+from llmengine.core import CacheControl, HostState, Media, ModelInfo, Request, Sink, Stats
 from llmengine.engine import fit, sizing
 from llmengine.engine.build import build
 from llmengine.engine.cache_control import EngineCache
-from llmengine.engine.check import check_inputs, check_media, check_request, check_spans
+from llmengine.engine.check import (
+    check_inputs,
+    check_media,
+    check_request,
+    check_room,
+    check_spans,
+)
+from llmengine.engine.delivery import Outputs, deliver
 from llmengine.engine.describe import counted, describe
 from llmengine.engine.embedder import Job
 from llmengine.engine.message import Call, Cancel, Stop
 from llmengine.engine.placed import placed, salt_of
-from llmengine.engine.runner import Outputs
+from llmengine.engine.pulse import Pulse
 from llmengine.engine.sequence import Sequence
-from llmengine.errors import EngineOverloaded, Internal, InvalidRequest, ModelUnavailable
+from llmengine.errors import Internal, ModelUnavailable
 from llmengine.grammar.compiler import Compiler
 from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
@@ -67,6 +74,7 @@ class Engine:
         self._doomed: set[str] = set()  # those of them that are cancelled
         self._requests = 0
         self._accepting = True
+        self._pulse = Pulse()
         self._thread = threading.Thread(target=self._run, name="llmengine", daemon=True)
         self._thread.start()
         self._watcher.start()
@@ -99,7 +107,7 @@ class Engine:
     # Requests, from any thread
 
     def submit(self, request: Request, sink: Sink) -> None:
-        check_request(request, self._info, self._config.cache if self._cache else None)
+        check_request(request, self._info, self._config.cache)
         window, most = self._max_length, request.params.max_tokens
         if request.keep is None:
             room = min(most or window, window - len(request.prompt))
@@ -136,12 +144,7 @@ class Engine:
     def _admit(self, request_id: str) -> None:
         if not self._accepting:
             raise ModelUnavailable("the engine is shutting down")
-        if request_id in self._active:
-            raise InvalidRequest(f"a request {request_id} is already running", param="id")
-        if len(self._active) >= self._config.slots + self._config.server.max_queue:
-            raise EngineOverloaded(
-                f"{len(self._active)} requests run or wait already: try again in a moment"
-            )
+        check_room(request_id, self._active, self._config)
         self._active.add(request_id)
         self._requests += 1
 
@@ -214,12 +217,15 @@ class Engine:
 
     def _receive(self) -> bool:
         """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
+        self._pulse.beat()
         while not self._inbox.empty() or not self._busy:
             # An idle moment: what the slots hold is brought to safety, one state at a time.
             if self._inbox.empty() and self._slots.save_next():
+                self._pulse.beat()
                 continue
             try:
-                message = self._inbox.get(timeout=self._runner.patience)
+                with self._pulse.resting():
+                    message = self._inbox.get(timeout=self._runner.patience)
             except Empty:
                 return True  # a deadline has passed
             if isinstance(message, Stop):
@@ -250,11 +256,12 @@ class Engine:
                 self._scheduler.add(message)
 
     def _deliver(self, outputs: Outputs) -> None:
-        for sink, items in outputs.items():
-            ended = [output.request_id for output in items if output.finish_reason]
-            if ended:
-                self._release(ended)
-            _send(sink, items)
+        ended = [
+            each.request_id for items in outputs.values() for each in items if each.finish_reason
+        ]
+        if ended:
+            self._release(ended)
+        deliver(outputs)
 
     def _release(self, ended: list[str]) -> None:
         with self._lock:
@@ -305,6 +312,9 @@ class Engine:
             load_seconds=self._load_seconds,
         )
 
+    def state(self) -> HostState:
+        return HostState(stalled=self._pulse.age)
+
     def cache(self) -> CacheControl | None:
         if not self._config.cache.enabled:
             return None
@@ -323,10 +333,3 @@ class Engine:
 
 def _digest(text: str, size: int) -> str:
     return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
-
-
-def _send(sink: Sink, outputs: list[Output]) -> None:
-    try:
-        sink(outputs)
-    except Exception:  # a client's fault must not end the thread that serves the others
-        log.exception("a client could not take its outputs")

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from llmengine.core import FinishReason, Output, Sink
+from llmengine.core import FinishReason, Output
 from llmengine.engine import rows
 from llmengine.engine.chosen import Chosen, choose, ends, release
+from llmengine.engine.delivery import Outputs
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.sequence import Sequence
@@ -20,8 +21,6 @@ from llmengine.llama.context import Context, Status
 from llmengine.llama.model import Model
 
 log = logging.getLogger("llmengine.engine")
-
-Outputs = dict[Sink, list[Output]]
 
 
 class Runner:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psutil
 from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine import __version__
-from llmengine.core import Stats
+from llmengine.core import HostState, Stats
 from llmengine.server import wire
 from llmengine.server.lifecycle import Lifecycle, lifecycle_of
 from llmengine.server.state import state_of
@@ -42,9 +44,13 @@ def _json(found: wire.Health | wire.Probe, lifecycle: Lifecycle | None = None) -
 
 def _report(lifecycle: Lifecycle) -> wire.Health:
     state = lifecycle.state
-    stats = state.host.stats() if state else Stats()
+    stats, engine = (state.host.stats(), state.host.state()) if state else (Stats(), HostState())
+    memory = psutil.Process().memory_info().rss + (
+        stats.process.memory_bytes if stats.process else 0
+    )
     return wire.Health(
         status=lifecycle.status,
+        reason=engine.reason,
         version=__version__,
         model=state.model if state else lifecycle.config.model.name,
         loaded=1.0 if state else round(lifecycle.loading.fraction, 4),
@@ -54,11 +60,16 @@ def _report(lifecycle: Lifecycle) -> wire.Health:
         waiting=stats.waiting,
         slots=stats.slots,
         cache_hit_rate=round(stats.cache_hit_rate, 4),
-        memory_usage_mb=round(psutil.Process().memory_info().rss / 2**20, 1),
+        memory_usage_mb=round(memory / 2**20, 1),
+        engine_restarts=engine.restarts,
+        stalled_seconds=round(engine.stalled, 3),
     )
 
 
 async def metrics(request: Request) -> HTTPResponse:
     accept = request.headers.get("accept", "")
-    body, content_type = state_of(request).metrics.exposition(accept)
+    # It asks the engine, be it in another process, what the prompt cache holds.
+    exposition = state_of(request).metrics.exposition
+    loop = asyncio.get_running_loop()
+    body, content_type = await loop.run_in_executor(None, exposition, accept)
     return HTTPResponse(body, content_type=content_type)

@@ -12,7 +12,7 @@ from llmengine.errors import ModelUnavailable
 from llmengine.loading import Loading
 from llmengine.server.state import State
 
-Status = Literal["loading", "ok", "draining"]
+Status = Literal["loading", "ok", "degraded", "failed", "draining"]
 
 
 class Lifecycle:
@@ -34,7 +34,10 @@ class Lifecycle:
     def status(self) -> Status:
         if self.draining:
             return "draining"
-        return "ok" if self.state else "loading"
+        if self.state is None:
+            return "loading"
+        phase = self.state.host.state().phase
+        return "ok" if phase == "ready" else phase
 
     @property
     def ready(self) -> bool:

@@ -186,6 +186,7 @@ class Probe(Struct):
 
 class Health(Struct, kw_only=True):
     status: str
+    reason: str = ""  # of a degraded or failed engine
     version: str
     model: str
     loaded: float  # share of the model's weights
@@ -196,6 +197,8 @@ class Health(Struct, kw_only=True):
     slots: int
     cache_hit_rate: float
     memory_usage_mb: float
+    engine_restarts: int  # engines that were lost
+    stalled_seconds: float  # that the engine has not got on with its work
 
 
 class CacheEntries(Struct):
