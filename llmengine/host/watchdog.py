@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 
+LEAST = 2.0  # seconds: several beats of the engine
 QUIET = 2.0  # seconds that mean nothing yet
 TICK = 0.25  # seconds between two looks at most, or the time beyond does not count
 
@@ -17,7 +19,7 @@ class Watchdog:
 
     def __init__(self, limit: float) -> None:
         """`limit` in seconds; 0: wait for ever."""
-        self._limit = limit
+        self._limit = max(limit, LEAST) if limit else math.inf
         self._silence = 0.0  # seconds
         self._stalled = 0.0
         self._looked = time.monotonic()
@@ -36,8 +38,6 @@ class Watchdog:
         now = time.monotonic()
         self._silence += min(now - self._looked, 2 * TICK)
         self._looked = now
-        if not self._limit:
-            return ""
         if self._silence > self._limit:
             return f"gave no sign of life for {self._silence:.0f} s"
         if self._stalled > self._limit:

@@ -51,7 +51,7 @@ class Worker:
         self._ended = threading.Event()
         self._engine: Host | None = None
         self._helpers = ThreadPoolExecutor(HELPERS, thread_name_prefix="helper")
-        self._submitting: dict[str, Future[None]] = {}  # requests whose grammar is being compiled
+        self._submitting: dict[str, Future[None]] = {}  # what takes its time
         self._embedding: dict[int, Future[list[bytes]]] = {}  # by call
 
     def run(self) -> None:
@@ -76,8 +76,8 @@ class Worker:
             case wire.Setup(config):
                 _thread(self._load, config)
                 _thread(self._beat)
-            case wire.Submit(request) if request.params.enforced:
-                # The grammar may have to be compiled, and the vocabulary to be read for it.
+            case wire.Submit(request) if request.params.enforced or request.media:
+                # A grammar has to be compiled, and the vocabulary to be read for it.
                 submitting = self._helpers.submit(self._submit, message)
                 self._submitting[request.id] = submitting
                 submitting.add_done_callback(lambda _: self._submitting.pop(request.id, None))
