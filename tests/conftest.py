@@ -6,11 +6,16 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from llmengine import log
+
+if TYPE_CHECKING:
+    import httpx
+    from fakes import FakeHost
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,3 +61,20 @@ def quiet_log() -> Iterator[None]:
 def root() -> Path:
     """The top of the checkout."""
     return ROOT
+
+
+@pytest.fixture
+def host() -> Iterator[FakeHost]:
+    from fakes import FakeHost
+
+    with FakeHost() as host:
+        yield host
+
+
+@pytest.fixture
+def client(host: FakeHost) -> Iterator[httpx.Client]:
+    """A client of a server for `host`, which tests may define themselves."""
+    from serving import serving
+
+    with serving(host) as client:
+        yield client

@@ -78,27 +78,60 @@ def test_logprobs_are_those_of_the_whole_distribution(engine: Engine) -> None:
         assert len(values) == 20
 
 
-def test_every_sampler_runs(engine: Engine) -> None:
-    varieties: list[dict[str, object]] = [
-        {"typical_p": 0.9},
-        {"top_n_sigma": 1.0},
-        {"xtc_probability": 0.5, "xtc_threshold": 0.05},
-        {"dry_multiplier": 0.8},
-        {"mirostat": 1},
-        {"mirostat": 2},
-        {"repeat_penalty": 1.3, "repeat_last_n": -1},
-        {"presence_penalty": 1.0, "frequency_penalty": 1.0},
-        {"logit_bias": {5: -100.0}},
-        {"ignore_eos": True},
-        {"top_k": 0, "top_p": 1.0, "min_p": 0.0},
-    ]
-    requests = [
-        request(engine, str(index), chatml("Hi there"), seed=index, **params)
-        for index, params in enumerate(varieties)
-    ]
-    for result in run(engine, requests).values():
-        assert result.reason in ("stop", "length")
-        assert result.usage.completion_tokens >= 1
+# What each parameter is tried with, and where it only shapes another one, that one with it.
+EFFECTS: dict[str, list[dict[str, object]]] = {
+    "temperature": [{}, {"temperature": 0.5}],
+    "top_k": [{}, {"top_k": 2}],
+    "top_p": [{}, {"top_p": 0.3}],
+    "min_p": [{}, {"min_p": 0.5}],
+    "typical_p": [{}, {"typical_p": 0.2}],
+    "top_n_sigma": [{}, {"top_n_sigma": 0.5}],
+    "xtc_probability": [{}, {"xtc_probability": 1.0}],
+    "xtc_threshold": [{"xtc_probability": 1.0, "xtc_threshold": each} for each in (0.01, 0.4)],
+    "dry_multiplier": [{}, {"dry_multiplier": 5.0, "dry_allowed_length": 0}],
+    "dry_base": [
+        {"dry_multiplier": 0.5, "dry_allowed_length": 0, "dry_base": each} for each in (1.1, 50.0)
+    ],
+    "dry_allowed_length": [
+        {"dry_multiplier": 5.0, "dry_allowed_length": each} for each in (0, 100)
+    ],
+    "dry_penalty_last_n": [
+        {"dry_multiplier": 5.0, "dry_allowed_length": 0, "dry_penalty_last_n": each}
+        for each in (-1, 0)
+    ],
+    "repeat_penalty": [{}, {"repeat_penalty": 2.0}],
+    "repeat_last_n": [{"repeat_penalty": 2.0, "repeat_last_n": each} for each in (-1, 1)],
+    "presence_penalty": [{}, {"presence_penalty": 2.0}],
+    "frequency_penalty": [{}, {"frequency_penalty": 2.0}],
+    "mirostat": [{"mirostat": each} for each in (0, 1, 2)],
+    "mirostat_tau": [{"mirostat": 2, "mirostat_tau": each} for each in (0.1, 9.0)],
+    "mirostat_eta": [{"mirostat": 2, "mirostat_tau": 1.0, "mirostat_eta": e} for e in (0, 1.0)],
+    "logit_bias": [{}, {"logit_bias": {15: 100.0}}],
+    "seed": [{"seed": 1}, {"seed": 2}],
+    "stop": [{}, {"stop": ("e",)}],
+    "max_tokens": [{}, {"max_tokens": 3}],
+    "ignore_eos": [{"max_tokens": 100, "ignore_eos": each} for each in (False, True)],
+    "grammar": [{}, {"grammar": 'root ::= "yes" | "no"'}],
+}
+TRIED_ELSEWHERE = {"logprobs", "constraint", "thinking_tags", "thinking_budget"}
+
+
+def test_every_parameter_changes_the_text() -> None:
+    assert EFFECTS.keys() | TRIED_ELSEWHERE == set(SamplingParams.__struct_fields__)
+    flat = {"temperature": 2.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 7, "max_tokens": 40}
+    story = chatml("Tell me a story about a fox.")
+    # Otherwise texts might differ because sums are rounded differently in other company.
+    with Engine(config(context_size=8192, deterministic=True)) as engine:
+        requests = [
+            request(engine, f"{name} {at}", story, **{**flat, **params})
+            for name, varieties in {**EFFECTS, "nothing": [{}, {}]}.items()
+            for at, params in enumerate(varieties)
+        ]
+        results = run(engine, requests)
+    assert results["nothing 0"].text == results["nothing 1"].text
+    for name, varieties in EFFECTS.items():
+        texts = {results[f"{name} {at}"].text for at in range(len(varieties))}
+        assert len(texts) == len(varieties), name
 
 
 def test_a_bias_of_100_forces_a_token(engine: Engine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,12 +14,6 @@ from llmengine.config import Config, LoggingConfig, ServerConfig
 from llmengine.errors import ErrorInfo, ModelUnavailable
 
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture
-def host() -> Iterator[FakeHost]:
-    with FakeHost() as host:
-        yield host
 
 
 def body(**fields: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,18 +15,6 @@ from llmengine.sampling import Constraint, SamplingParams
 
 HI = [{"role": "user", "content": "hi"}]
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
-
-
-@pytest.fixture
-def host() -> Iterator[FakeHost]:
-    with FakeHost() as host:
-        yield host
-
-
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[httpx.Client]:
-    with serving(host) as client:
-        yield client
 
 
 def chat(client: httpx.Client, **body: Any) -> httpx.Response:

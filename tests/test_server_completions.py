@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,18 +13,6 @@ from serving import events, serving
 from llmengine.core import Output, TokenLogprob, Usage
 from llmengine.server.completion_format import CompletionFormat
 from llmengine.server.format import Head
-
-
-@pytest.fixture
-def host() -> Iterator[FakeHost]:
-    with FakeHost() as host:
-        yield host
-
-
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[httpx.Client]:
-    with serving(host) as client:
-        yield client
 
 
 def complete(client: httpx.Client, **body: Any) -> httpx.Response:

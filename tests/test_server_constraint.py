@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 from fakes import FakeHost
-from serving import serving
 
 from llmengine.chat.template import ChatTemplate
 from llmengine.sampling import Constraint
@@ -21,12 +20,6 @@ TEXT = '{"type":"object","properties":{"é":{"type":"integer"}}}'
 @pytest.fixture
 def host() -> Iterator[FakeHost]:
     with FakeHost("{}") as found:
-        yield found
-
-
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[httpx.Client]:
-    with serving(host) as found:
         yield found
 
 

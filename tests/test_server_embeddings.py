@@ -25,12 +25,6 @@ HALF = math.sqrt(0.5)
 
 
 @pytest.fixture
-def host() -> Iterator[FakeHost]:
-    with FakeHost() as host:
-        yield host
-
-
-@pytest.fixture
 def client(host: FakeHost) -> Iterator[httpx.Client]:
     with serving(host, config(max_body_mb=4)) as client:
         yield client

@@ -45,12 +45,6 @@ def host() -> Iterator[FakeHost]:
         yield host
 
 
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[httpx.Client]:
-    with serving(host) as client:
-        yield client
-
-
 def usage(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()["usage"]

@@ -30,12 +30,6 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def host() -> Iterator[FakeHost]:
-    with FakeHost() as host:
-        yield host
-
-
-@pytest.fixture
 def client(host: FakeHost) -> Iterator[httpx.Client]:
     with serving(host) as client:
         yield client

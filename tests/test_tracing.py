@@ -7,7 +7,6 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -41,12 +40,6 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     opened = lambda _, model: Traces(provider, model)  # noqa: E731
     monkeypatch.setattr("llmengine.server.state.open_traces", opened)
     return exporter
-
-
-@pytest.fixture
-def host() -> Iterator[FakeHost]:
-    with FakeHost() as host:
-        yield host
 
 
 def ask(client: httpx.Client, *, stream: bool = False, **headers: str) -> httpx.Response:
