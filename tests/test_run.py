@@ -161,6 +161,8 @@ def test_json_is_one_object(run, host):
             "cached_tokens": (len(user("hi")) + 1) // 2,
             "dropped_tokens": 0,
             "dropped_messages": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
         },
     }
     assert timings.keys() == {"queued", "prefill", "decode", "ttft", "tokens_per_second"}

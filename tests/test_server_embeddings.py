@@ -122,7 +122,7 @@ def test_fewer_dimensions_are_of_length_one_again(client: httpx.Client) -> None:
         (b'{"input": "a", "dimensions": NaN}', None),
         (b'{"input": [NaN]}', None),
         (b'{"input": "\\ud800"}', None),
-        (b'{"input": ' + b"[" * 9999, "input[0][0]"),
+        (b'{"input": ' + b"[" * 9999, None),
         (b'{"input": "\xff"}', None),
         (b"", None),
         (b"[]", None),
