@@ -111,7 +111,7 @@ def served(engine: Engine, config: Config) -> Iterator[str]:
         stops.append(asyncio.Event())
         await run.serve(app, lambda _: engine, listener, stops[0], ready=lambda _: ready.set())
 
-    thread = threading.Thread(target=run.run, args=(main(),))
+    thread = threading.Thread(target=run.run, args=(main(),), daemon=True)
     thread.start()
     ready.wait()
     try:

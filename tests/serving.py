@@ -61,7 +61,8 @@ class Server:
             finally:
                 listener.close()
 
-        self._thread = threading.Thread(target=run.run, args=(main(),), name="server")
+        # A test that fails leaves it behind, and must not hang for it.
+        self._thread = threading.Thread(target=run.run, args=(main(),), name="server", daemon=True)
         self._thread.start()
         assert started.wait(PATIENCE)
 
