@@ -73,6 +73,19 @@ def _check(folder: Path, shape: Shape, kind: str) -> None:
         model.close()
 
 
+def test_what_a_model_writes_is_read_as_the_same_tokens(tmp_path: Path) -> None:
+    shape = msgspec.structs.replace(TINY, vocabulary=30_000)
+    model = Model(weights.write(tmp_path / "model.gguf", shape, "q8_0"), Config())
+    tokens = np.random.default_rng(0).integers(256, 30_000 - 2, 500).tolist()
+    text = model.detokenize(tokens)
+    assert model.tokenize(text) == tokens
+    assert len(model.tokenize(" red fox")) == 2
+    chat = "<|im_start|>user\n red<|im_end|>"
+    assert len(model.tokenize(chat, special=True)) == 1 + 5 + 1 + 1
+    assert model.end_tokens == {30_000 - 1}
+    model.close()
+
+
 def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
     first = weights.write(tmp_path / "a.gguf", SHAPES["tiny"], "q8_0").read_bytes()
     assert weights.write(tmp_path / "b.gguf", SHAPES["tiny"], "q8_0").read_bytes() == first

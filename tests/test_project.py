@@ -60,7 +60,6 @@ def test_what_is_imported_is_declared(folder: str) -> None:
         for name in declared
         for file in metadata.files(name) or ()
     }
-    extras = PROJECT["optional-dependencies"]
     optional = {plain(each) for name in ("plot", "peers") for each in extras[name]}
     # uvloop is taken where sanic brings it.
     assert imported(folder) - provided - optional <= {"uvloop"}

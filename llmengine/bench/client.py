@@ -4,83 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 
+from llmengine.bench.chunks import Chunk, decode, events, reason, worded
 from llmengine.bench.record import Record
-from llmengine.errors import ModelUnavailable, Unauthorized
+from llmengine.errors import ModelUnavailable
 
 NO_ROOM = (429, 503)
-ERROR_LENGTH = 200  # characters of an error that are kept
 CONNECT_SECONDS = 10.0
+SILENT_SECONDS = 3600.0  # without a byte
+
+_FAILURES = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
-class _Details(Struct, frozen=True):
-    cached_tokens: int | None = None
-
-
-class _Usage(Struct, frozen=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
-
-
-class _Delta(Struct, frozen=True):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[Any] | None = None
-
-    @property
-    def arrived(self) -> bool:
-        return bool(self.content or self.reasoning_content or self.reasoning or self.tool_calls)
-
-
-class _Choice(Struct, frozen=True):
-    delta: _Delta | None = None  # of a chat
-    text: str | None = None  # of a completion
-    finish_reason: str | None = None
-
-    @property
-    def arrived(self) -> bool:
-        return bool(self.text or (self.delta and self.delta.arrived))
-
-    @property
-    def content(self) -> str:
-        return (self.delta.content if self.delta else self.text) or ""
-
-
-class _Event(Struct, frozen=True):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_event = msgspec.json.Decoder(_Event)
+class Answer(Struct, frozen=True):
+    status: int
+    body: bytes
 
 
 class Client:
     """Made and used on one event loop; `async with` closes its connections."""
 
     def __init__(
-        self,
-        url: str,
-        key: str = "",
-        *,
-        timeout: float = 3600.0,
-        clock: Callable[[], float] = time.perf_counter,
+        self, url: str, key: str = "", clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        """`url` with or without `/v1`; `timeout` seconds without a byte are an error."""
+        """`url` with or without `/v1`."""
         self.url = url.rstrip("/").removesuffix("/v1") + "/v1"
         self._clock = clock
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=timeout)
+        headers = {"Content-Type": "application/json"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         self._session = aiohttp.ClientSession(
-            headers=headers, timeout=limits, connector=aiohttp.TCPConnector(limit=0)
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS),
+            # Some servers close a connection after a stream without saying so before: none is used
+            # twice.
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
         )
 
     async def __aenter__(self) -> Client:
@@ -89,20 +53,18 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def models(self) -> list[str]:
-        """Raises ModelUnavailable and Unauthorized."""
+    async def call(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """GET, or POST with a body; raises ModelUnavailable where no server answers."""
+        url = f"{self.url}/{path}"
         try:
-            async with self._session.get(f"{self.url}/models") as response:
-                if response.status in (401, 403):
-                    raise Unauthorized(f"{self.url} refuses the key; --key gives another")
-                if response.status != 200:
-                    raise ModelUnavailable(f"{self.url}/models answers {response.status}")
-                found = msgspec.json.decode(await response.read())
-                return [str(each["id"]) for each in found["data"]]
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            async with (
+                self._session.get(url)
+                if body is None
+                else self._session.post(url, data=msgspec.json.encode(body))
+            ) as response:
+                return Answer(response.status, await response.read())
+        except _FAILURES as error:
             raise ModelUnavailable(f"no server answers at {self.url}: {error}") from error
-        except (msgspec.DecodeError, LookupError, TypeError) as error:
-            raise ModelUnavailable(f"{self.url}/models lists no models: {error}") from error
 
     async def ask(
         self,
@@ -117,19 +79,16 @@ class Client:
         data = msgspec.json.encode({**body, **more})
         record = Record(part, self._clock())
         try:
-            async with self._session.post(
-                f"{self.url}/{path}", data=data, headers={"Content-Type": "application/json"}
-            ) as response:
+            async with self._session.post(f"{self.url}/{path}", data=data) as response:
                 if response.status == 200:
                     await self._read(response, record, begun)
                 else:
                     record.refused = response.status in NO_ROOM
-                    text = (await response.read()).decode("utf-8", "replace")
-                    record.error = f"HTTP {response.status}: {_reason(text)}"
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            record.error = f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
+                    record.error = f"HTTP {response.status}: {reason(await response.read())}"
+        except _FAILURES as error:
+            record.error = worded(f"{type(error).__name__}: {error}")
         except msgspec.DecodeError as error:
-            record.error = f"an event that is no chunk: {error}"[:ERROR_LENGTH]
+            record.error = worded(f"an event that is no chunk: {error}")
         record.ended = self._clock()
         return record
 
@@ -138,17 +97,16 @@ class Client:
     ) -> None:
         ended = False
         texts: list[str] = []
-        async for data in _events(response):
+        async for data in events(response.content.iter_any()):
             if data == b"[DONE]":
                 ended = True
                 continue
-            event = _event.decode(data)
-            if event.error is not None:
-                record.error = _reason(msgspec.json.encode({"error": event.error}).decode())
-            if _note(event, record, texts):
+            chunk = decode(data)
+            if any(choice.arrived for choice in chunk.choices):
                 record.arrivals.append(self._clock())
                 if len(record.arrivals) == 1:
                     begun()
+            _note(chunk, record, texts)
         record.text = "".join(texts)
         if not record.counted:
             record.output_tokens = len(record.arrivals)
@@ -158,37 +116,14 @@ class Client:
             record.error = "the stream broke off"
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The data of each event; comments and other fields are passed over."""
-    rest = b""
-    async for block in response.content.iter_any():
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
-
-
-def _note(event: _Event, record: Record, texts: list[str]) -> bool:
-    """Enter an event into the record; whether it brought a token."""
-    if event.usage is not None:
-        details = event.usage.prompt_tokens_details or _Details()
-        record.prompt_tokens = event.usage.prompt_tokens
-        record.output_tokens = event.usage.completion_tokens
-        record.cached_tokens = details.cached_tokens or 0
+def _note(chunk: Chunk, record: Record, texts: list[str]) -> None:
+    if chunk.error is not None:
+        record.error = worded(chunk.error)
+    if chunk.usage is not None:
+        record.prompt_tokens = chunk.usage.prompt_tokens
+        record.output_tokens = chunk.usage.completion_tokens
+        record.cached_tokens = chunk.usage.cached_tokens
         record.counted = True
-    arrived = False
-    for choice in event.choices:
-        arrived = arrived or choice.arrived
+    for choice in chunk.choices:
         texts.append(choice.content)
         record.finish_reason = choice.finish_reason or record.finish_reason
-    return arrived
-
-
-def _reason(text: str) -> str:
-    """The message of an error, as OpenAI words it, or what there is instead."""
-    try:
-        found = msgspec.json.decode(text)["error"]
-        message = str(found["message"] if isinstance(found, dict) else found)
-    except (msgspec.DecodeError, LookupError, TypeError):
-        message = text
-    return " ".join(message.split())[:ERROR_LENGTH]

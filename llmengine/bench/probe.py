@@ -6,13 +6,14 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from llmengine.bench import words
-from llmengine.bench.client import Client
-from llmengine.bench.record import Record
+from llmengine.bench.chunks import reason
+from llmengine.bench.client import Answer, Client
 from llmengine.bench.words import Ruler
-from llmengine.errors import InvalidRequest, ModelUnavailable
+from llmengine.errors import InvalidRequest, ModelUnavailable, Unauthorized
 
 SHORT, LONG = 40, 240  # words
 # Of vLLM, SGLang, llama-server and ours: a model that would end goes on.
@@ -27,38 +28,64 @@ class Target(Struct, frozen=True):
 
 
 async def probe(client: Client, model: str, common: Mapping[str, Any]) -> Target:
-    """Ask twice; that also warms the server up. Raises ModelUnavailable where it cannot answer."""
-    names = await client.models()
-    if not model and not names:
-        raise ModelUnavailable(f"{client.url} has no models")
-    if model and names and model not in names:
-        raise InvalidRequest(f"{client.url} has no model {model}; it has {', '.join(names)}")
-    common = {"model": model or names[0], **common}
+    """Ask a few times; that also warms the server up.
+
+    Raises ModelUnavailable, Unauthorized and InvalidRequest where it cannot be measured.
+    """
+    model = await _model(client, model)
+    common = {"model": model, **common}
     filling: dict[str, Any] = dict(FILLING)
-    chance = random.Random()
-    short = await _asked(client, chance, SHORT, {**common, **filling})
-    if short.error.startswith(("HTTP 400", "HTTP 422")):
+    answer = await _asked(client, SHORT, {**common, **filling})
+    if answer.status in (400, 422):
         filling = {}
-        short = await _asked(client, chance, SHORT, common)
-    long = await _asked(client, chance, LONG, {**common, **filling})
-    for record in (short, long):
-        if record.error:
-            raise ModelUnavailable(f"{client.url} does not answer a chat: {record.error}")
-    ruler = Ruler.of((SHORT, short.prompt_tokens), (LONG, long.prompt_tokens))
-    return Target(common["model"], ruler, filling, tuple(_notes(filling, short)))
-
-
-async def _asked(
-    client: Client, chance: random.Random, count: int, common: Mapping[str, Any]
-) -> Record:
-    message = {"role": "user", "content": words.text(chance, count)}
-    return await client.ask({**common, "messages": [message], "max_tokens": 2})
-
-
-def _notes(filling: Mapping[str, Any], record: Record) -> list[str]:
+        answer = await _asked(client, SHORT, common)
+    longer = await _asked(client, LONG, {**common, **filling})
+    ruler = Ruler.of((SHORT, _counted(client, answer)), (LONG, _counted(client, longer)))
+    record = await client.ask({**common, **filling, **_request(SHORT)})
+    if record.error:
+        raise ModelUnavailable(f"{client.url} does not stream a chat: {record.error}")
     notes = []
     if not filling:
         notes.append("the server takes no ignore_eos: answers may be shorter than wanted")
     if not record.counted:
-        notes.append("the server counts no tokens: chunks were counted, a word taken for a token")
-    return notes
+        notes.append("the server counts no tokens of streams: their chunks were counted")
+    return Target(model, ruler, filling, tuple(notes))
+
+
+async def _model(client: Client, wanted: str) -> str:
+    answer = await client.call("models")
+    if answer.status in (401, 403):
+        raise Unauthorized(f"{client.url} refuses the key; --key gives another")
+    try:
+        names = [str(each["id"]) for each in msgspec.json.decode(answer.body)["data"]]
+    except (msgspec.DecodeError, LookupError, TypeError):
+        names = []
+    if not names and not wanted:
+        raise ModelUnavailable(
+            f"{client.url}/models lists no models (HTTP {answer.status}: {reason(answer.body)}); "
+            "--model names one"
+        )
+    if wanted and names and wanted not in names:
+        raise InvalidRequest(f"{client.url} has no model {wanted}; it has {', '.join(names)}")
+    return wanted or names[0]
+
+
+def _request(count: int) -> dict[str, Any]:
+    text = words.text(random.Random(), count)
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 2}
+
+
+async def _asked(client: Client, count: int, common: Mapping[str, Any]) -> Answer:
+    return await client.call("chat/completions", {**common, **_request(count)})
+
+
+def _counted(client: Client, answer: Answer) -> int:
+    """Tokens of the prompt; 0 from a server that does not tell."""
+    if answer.status != 200:
+        raise ModelUnavailable(
+            f"{client.url} does not answer a chat: HTTP {answer.status}: {reason(answer.body)}"
+        )
+    try:
+        return int(msgspec.json.decode(answer.body)["usage"]["prompt_tokens"])
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -47,7 +48,4 @@ class Record:
     @property
     def itl(self) -> Sequence[float]:
         """Inter-token latencies: the gaps between chunks."""
-        return [
-            later - earlier
-            for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)
-        ]
+        return [later - earlier for earlier, later in itertools.pairwise(self.arrivals)]

@@ -10,20 +10,12 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
+from llmengine.bench import vocabulary
 from llmengine.bench.blocks import pool
 from llmengine.bench.layout import Matrix, matrices, vectors
 from llmengine.bench.shapes import DEFAULT_KIND, Shape
 
 _PIECE = 8 << 20  # bytes that are written at once
-
-# ChatML, in the fewest words.
-_TEMPLATE = """\
-{%- for message in messages -%}
-{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
-"""
-_CONTROLS = ["<|im_start|>", "<|im_end|>"]
 
 
 def write(path: Path, shape: Shape, kind: str = DEFAULT_KIND, seed: int = 0) -> Path:
@@ -31,7 +23,7 @@ def write(path: Path, shape: Shape, kind: str = DEFAULT_KIND, seed: int = 0) -> 
     large, small = matrices(shape, kind), vectors(shape)
     writer = gguf.GGUFWriter(path, shape.architecture)
     _add_dimensions(writer, shape)
-    _add_vocabulary(writer, shape.vocabulary)
+    vocabulary.add(writer, shape.vocabulary)
     for each in large:
         byte = np.dtype(np.uint8)
         writer.add_tensor_info(each.name, each.byte_shape, byte, each.bytes, each.kind.type)
@@ -106,21 +98,3 @@ def _add_dimensions(writer: gguf.GGUFWriter, shape: Shape) -> None:
         writer.add_expert_count(shape.experts)
         writer.add_expert_used_count(shape.experts_used)
         writer.add_expert_feed_forward_length(shape.ffn)
-
-
-def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
-    """The 256 bytes as GPT-2 writes them, fillers, and what a chat needs."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    moved = iter(range(256, 512))
-    letters = [chr(byte) if byte in printable else chr(next(moved)) for byte in range(256)]
-    normal = size - len(_CONTROLS)
-    fillers = [f"tok{number}" for number in range(257, normal)]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([*letters, "to", *fillers, *_CONTROLS])
-    types = [gguf.TokenType.NORMAL] * normal + [gguf.TokenType.CONTROL] * len(_CONTROLS)
-    writer.add_token_types(types)
-    writer.add_token_merges(["t o"])  # llama.cpp wants one at least
-    writer.add_eos_token_id(size - 1)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(_TEMPLATE)

@@ -6,12 +6,14 @@ import random
 
 from msgspec import Struct
 
-# Of one length, so that also a vocabulary of single letters gives equally many tokens for each.
+# Of one length and common, so that each is as many tokens as another: one, in most vocabularies.
 _LIST = """
-able back bank bear blue boat body book born both busy call calm camp card care case
-cast city coal coat cold cook cool copy corn crop dark data deal deep desk door down
-draw drop dust each east edge face fact fall farm fast fire fish flat food foot form
-four game gate gift girl give glad goal gold good gray
+act add age ago aid aim air all and any arm art ask bad bag bar bat bed bee big bit boy
+bus but buy can cap car cat cow cry cup cut day dig dog dry ear eat egg end eye far few
+fit fly for fox fun get got gun hat hen hit hot ice ink jam job joy key kid law leg let
+lie log lot low man map may mix mud net new nut odd off oil old one out own pan pay pen
+pet pie pig pin pot put rat red rob row run sad saw say sea see set she sit six sky son
+sun tax tea ten the tie tin top toy try two use van war way wet who why win yes you zoo
 """
 WORDS = _LIST.split()
 

@@ -1,0 +1,212 @@
+"""This server beside others' on the same machine, in paired rounds.
+
+    python -m benchmarks.peers ROW [--peer llama-server|llama-cpp-python] [--rounds 3] [--json]
+    python -m benchmarks.peers --list
+
+Both run at the same time with as many slots, cells and threads, over one model; in each round each
+is asked the same kind of thing, and they take turns to be first. They need the extra `peers`
+(pip install '.[peers]'): llama.cpp's own server, prebuilt, or llama-cpp-python's. What the peer's
+build lacks of ours is told: without it the same code is slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks.peer_rows import COMPARISONS, Comparison
+from benchmarks.peer_server import PEERS
+from benchmarks.report import report, right
+from llmengine import hardware
+from llmengine.bench import server, shapes, weights
+from llmengine.bench.compare import Difference
+from llmengine.bench.local import Found
+from llmengine.bench.machine import machine
+from llmengine.bench.own_server import own_server
+from llmengine.bench.progress import Silent
+from llmengine.bench.report import Machine, Row, Spread
+from llmengine.cli.table import Column
+from llmengine.config import Config
+from llmengine.llama import library
+
+EMBEDDED = Path(__file__).parent.parent / "models" / "tiny-chat.gguf"
+
+Measured = dict[str, list[float]]  # figures by name, by round
+
+
+class Peer(Struct, frozen=True):
+    """What the first line of `benchmarks.peer_server` says."""
+
+    url: str
+    name: str
+    features: str
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    row: str
+    what: str
+    peer: str
+    lacks: list[str]  # CPU features that our build of llama.cpp has and the peer's has not
+    machine: Machine
+    figures: list[Difference]  # before: the peer's; after: ours
+    errors: dict[str, int]
+
+
+@contextmanager
+def peer_server(kind: str, model: Path, wanted: Comparison) -> Iterator[Peer]:
+    """One of `benchmarks.peer_server`; raises RuntimeError where it does not start."""
+    command = [sys.executable, "-m", "benchmarks.peer_server", kind, str(model)]
+    command += ["--slots", str(wanted.slots), "--context", str(wanted.context)]
+    command += ["--threads", str(hardware.cores())]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                log.seek(0)
+                raise RuntimeError(f"{kind} did not start: {log.read().decode()[-500:]}")
+            yield msgspec.json.decode(line, type=Peer)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def busy(cores: int) -> Iterator[None]:
+    """Other processes that compute all the time."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        yield
+    finally:
+        for each in loops:
+            each.kill()
+            each.wait()
+
+
+def config(model: Path, wanted: Comparison) -> Config:
+    settings = {
+        "model": {"model_path": str(model), "context_size": wanted.context},
+        "server": {"max_concurrent_requests": wanted.slots},
+    }
+    return msgspec.convert(settings, Config)
+
+
+def compare(name: str, kind: str, rounds: int) -> Result:
+    wanted = COMPARISONS[name]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        model = EMBEDDED
+        if wanted.shape:
+            _, shape, quantization = shapes.parse(wanted.shape)
+            model = weights.write(Path(folder) / "model.gguf", shape, quantization)
+        ours = stack.enter_context(own_server(config(model, wanted)))
+        peer = stack.enter_context(peer_server(kind, model, wanted))
+        stack.enter_context(busy(wanted.busy))
+        sides = {"ours": ours, "peer": peer.url}
+        found, errors = _rounds(wanted, sides, rounds)
+    return Result(
+        row=name,
+        what=wanted.what,
+        peer=peer.name,
+        lacks=sorted(features(library.system_info()) - features(peer.features)),
+        machine=machine(),
+        figures=[
+            Difference(
+                row=name,
+                figure=figure,
+                before=Spread.of(found["peer"][figure]),
+                after=Spread.of(found["ours"][figure]),
+            )
+            for figure in wanted.figures
+            if found["peer"][figure] and found["ours"][figure]
+        ],
+        errors=errors,
+    )
+
+
+def _rounds(
+    wanted: Comparison, sides: dict[str, str], rounds: int
+) -> tuple[dict[str, Measured], dict[str, int]]:
+    """The figures of each side; the first round warms up and does not count."""
+    found: dict[str, Measured] = {side: defaultdict(list) for side in sides}
+    errors: dict[str, int] = {}
+    for number in range(rounds + 1):
+        for side in sorted(sides, reverse=bool(number % 2)):
+            row = _measure(wanted, sides[side])
+            print(f"round {number} of {rounds}: {side}", file=sys.stderr)
+            for error, count in row.errors.items():
+                errors[f"{side}: {error}"] = errors.get(f"{side}: {error}", 0) + count
+            if number:
+                for figure, spread in row.figures.items():
+                    found[side][figure].append(spread.median)
+    return found, errors
+
+
+def _measure(wanted: Comparison, url: str) -> Row:
+    found = Found()
+    asyncio.run(server.measure(url, "", wanted.plan, found, Silent()))
+    return next(row for row in found.rows if row.group.endswith(wanted.part))
+
+
+def features(text: str) -> set[str]:
+    """The names that llama.cpp's system info says are there."""
+    return set(re.findall(r"(\w+) = 1", text))
+
+
+COLUMNS = [
+    Column("figure", lambda each: each.figure),
+    right("llmengine", lambda each: each.after.worded()),
+    right("peer", lambda each: each.before.worded()),
+    right("ratio", lambda each: each.ratio and f"{each.ratio:.2f}"),
+    Column("", lambda each: each.mark),
+]
+
+
+def show(result: Result) -> None:
+    print(f"{result.what}; peer: {result.peer}")
+    report(result.figures, COLUMNS, as_json=False)
+    if result.lacks:
+        print(f"the peer's build lacks {', '.join(result.lacks)}, which ours has")
+    for error, count in result.errors.items():
+        print(f"{count} x {error}")
+
+
+def encoded(result: Result) -> str:
+    """JSON, with what follows from the figures."""
+    built: dict[str, Any] = msgspec.to_builtins(result)
+    for written, each in zip(built["figures"], result.figures, strict=True):
+        written |= {"ratio": each.ratio, "mark": each.mark}
+    return json.dumps(built, indent=2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("row", nargs="?", choices=COMPARISONS)
+    parser.add_argument("--peer", choices=PEERS, default="llama-server")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.list or not arguments.row:
+        for name, each in COMPARISONS.items():
+            print(f"{name:<12} {each.what}")
+        return
+    result = compare(arguments.row, arguments.peer, arguments.rounds)
+    print(encoded(result)) if arguments.json else show(result)
+
+
+if __name__ == "__main__":
+    main()
