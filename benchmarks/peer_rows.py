@@ -22,6 +22,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     context: int = 8192  # cells
     slots: int = 8
     busy: int = 0  # cores that another process keeps busy
+    restart: bool = False  # whether the next turns after a restart are what is measured
 
 
 def _random(clients: int, count: int, tokens: int, output: int, **body: Any) -> Plan:
@@ -52,6 +53,13 @@ COMPARISONS = {
         part="later turns",
         figures=("median_ttft_ms", "p99_ttft_ms"),
         context=16_384,
+    ),
+    "restart": Comparison(
+        what="the next turn of 12 sessions x 4 turns, after a restart",
+        plan=Plan(workloads=("multi-turn",), sizes={"count": 12}),
+        figures=("median_ttft_ms", "p99_ttft_ms"),
+        context=16_384,
+        restart=True,
     ),
     "stall": Comparison(
         what="a stream runs, 3,200 tokens arrive: the stream",

@@ -19,14 +19,16 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from benchmarks import peer_restart
+from benchmarks.peer_restart import Start
 from benchmarks.peer_rows import COMPARISONS, Comparison
 from benchmarks.peer_server import PEERS
 from benchmarks.report import report, right
@@ -107,16 +109,20 @@ def config(model: Path, wanted: Comparison) -> Config:
 
 def compare(name: str, kind: str, rounds: int) -> Result:
     wanted = COMPARISONS[name]
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         model = EMBEDDED
         if wanted.shape:
             _, shape, quantization = shapes.parse(wanted.shape)
             model = weights.write(Path(folder) / "model.gguf", shape, quantization)
-        ours = stack.enter_context(own_server(config(model, wanted)))
-        peer = stack.enter_context(peer_server(kind, model, wanted))
-        stack.enter_context(busy(wanted.busy))
-        sides = {"ours": ours, "peer": peer.url}
-        found, errors = _rounds(wanted, sides, rounds)
+        settings = config(model, wanted)
+        cache = Path(folder) / "cache"
+        starts: dict[str, Start] = {
+            "ours": lambda: own_server(settings, cache),
+            "peer": lambda: _url(peer_server(kind, model, wanted)),
+        }
+        with peer_server(kind, model, wanted) as peer:
+            pass  # only to ask what it is
+        found, errors = _rounds(wanted, starts, rounds)
     return Result(
         row=name,
         what=wanted.what,
@@ -138,27 +144,47 @@ def compare(name: str, kind: str, rounds: int) -> Result:
 
 
 def _rounds(
-    wanted: Comparison, sides: dict[str, str], rounds: int
+    wanted: Comparison, starts: dict[str, Start], rounds: int
 ) -> tuple[dict[str, Measured], dict[str, int]]:
     """The figures of each side; the first round warms up and does not count."""
-    found: dict[str, Measured] = {side: defaultdict(list) for side in sides}
-    errors: dict[str, int] = {}
-    for number in range(rounds + 1):
-        for side in sorted(sides, reverse=bool(number % 2)):
-            row = _measure(wanted, sides[side])
-            print(f"round {number} of {rounds}: {side}", file=sys.stderr)
-            for error, count in row.errors.items():
-                errors[f"{side}: {error}"] = errors.get(f"{side}: {error}", 0) + count
-            if number:
-                for figure, spread in row.figures.items():
+    found: dict[str, Measured] = {side: defaultdict(list) for side in starts}
+    errors: dict[str, int] = defaultdict(int)
+    with ExitStack() as stack:
+        if wanted.restart:
+            measures = {side: _restarted(start, wanted) for side, start in starts.items()}
+        else:
+            measures = {
+                side: _asked(stack.enter_context(start()), wanted) for side, start in starts.items()
+            }
+        stack.enter_context(busy(wanted.busy))
+        for number in range(rounds + 1):
+            for side in sorted(measures, reverse=bool(number % 2)):
+                print(f"round {number} of {rounds}: {side}", file=sys.stderr)
+                row = measures[side]()
+                for error, count in row.errors.items():
+                    errors[f"{side}: {error}"] += count
+                for figure, spread in row.figures.items() if number else ():
                     found[side][figure].append(spread.median)
     return found, errors
 
 
-def _measure(wanted: Comparison, url: str) -> Row:
-    found = Found()
-    asyncio.run(server.measure(url, "", wanted.plan, found, Silent()))
-    return next(row for row in found.rows if row.group.endswith(wanted.part))
+def _asked(url: str, wanted: Comparison) -> Callable[[], Row]:
+    def measure() -> Row:
+        found = Found()
+        asyncio.run(server.measure(url, "", wanted.plan, found, Silent()))
+        return next(row for row in found.rows if row.group.endswith(wanted.part))
+
+    return measure
+
+
+def _restarted(start: Start, wanted: Comparison) -> Callable[[], Row]:
+    return lambda: peer_restart.measure(start, wanted.plan)
+
+
+@contextmanager
+def _url(peer: AbstractContextManager[Peer]) -> Iterator[str]:
+    with peer as opened:
+        yield opened.url
 
 
 def features(text: str) -> set[str]:

@@ -26,15 +26,18 @@ _ANNOUNCED = re.compile(r" at (http://\S+)/v1 ")
 
 
 @contextmanager
-def own_server(config: Config) -> Iterator[str]:
+def own_server(config: Config, cache: Path | None = None) -> Iterator[str]:
     """Its URL. It takes a free port, wants no key, and its prompt cache begins empty.
+
+    With a folder `cache`, that begins as the last server left it there.
 
     Raises ModelUnavailable, with its last words, when it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="llmengine-bench-") as name:
         folder = Path(name)
         settings = folder / "config.toml"
-        settings.write_text(toml(_changed(config, folder)), encoding="utf-8")
+        changed = _changed(config, cache or folder / "cache")
+        settings.write_text(toml(changed), encoding="utf-8")
         with (folder / "log").open("wb") as log, _running(settings, log.fileno()) as process:
             yield _url(process, folder / "log")
 
@@ -49,7 +52,7 @@ def toml(config: Config) -> str:
     return "\n".join(blocks)
 
 
-def _changed(config: Config, folder: Path) -> Config:
+def _changed(config: Config, cache: Path) -> Config:
     """As little of a server's settings as bears on its speed: no keys, no limits for clients."""
     replace = msgspec.structs.replace
     server = ServerConfig(
@@ -61,7 +64,7 @@ def _changed(config: Config, folder: Path) -> Config:
     return Config(
         server=server,
         model=config.model,
-        cache=replace(config.cache, path=str(folder / "cache"), warm=()),
+        cache=replace(config.cache, path=str(cache), warm=()),
         performance=config.performance,
         sampling=config.sampling,
     )
