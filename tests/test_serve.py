@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -186,6 +187,25 @@ def test_a_missing_file_to_warm_is_one_line_before_anything_is_loaded() -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == ("error: cache.warm: prompts/support.txt: No such file or directory\n")
+
+
+def test_what_nobody_would_share_is_not_warmed(tmp_path: Path) -> None:
+    file = tmp_path / "support.txt"
+    file.write_text("Be brief.")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "llmengine", "serve", "-m", "nothing", "--port", "0"),
+            *("--set", f"cache.warm={file}", "--set", "server.api_keys=bob:b-key"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: what is warmed serves clients with server.api_key, and there is no such key: "
+        'set it, or cache.share = "all"\n'
+    )
 
 
 @pytest.mark.parametrize("host", ["999.1.1.1", "no-such-host.invalid", "x" * 300, "192.0.2.1"])

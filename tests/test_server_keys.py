@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fakes import FakeHost
 from serving import config, serving
@@ -14,7 +15,7 @@ from serving import config, serving
 from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.policy import LRU
 from llmengine.cache.prompt_cache import PromptCache
-from llmengine.config import ServerConfig
+from llmengine.config import CacheConfig, ServerConfig
 from llmengine.errors import ConfigError
 from llmengine.keys import KeyFile, generated
 from llmengine.server.keyring import Keyring
@@ -66,6 +67,21 @@ def test_each_scope_opens_its_own(tmp_path: Path) -> None:
         assert "www-authenticate" not in refused.headers
         # Anthropic's header is one of the ways.
         assert client.post(CHAT, json=BODY, headers={"x-api-key": asks}).status_code == 200
+
+
+def test_what_nobody_would_share_is_not_warmed(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    headers = {"Authorization": f"Bearer {made(file, scopes=['admin'])}"}
+    for more, share, status in (
+        ({}, "key", 400),
+        ({}, "all", 200),
+        ({"api_key": "k"}, "key", 200),
+    ):
+        settings = config(keys_file=str(file), **more)
+        settings = msgspec.structs.replace(settings, cache=CacheConfig(share=share))
+        with host() as engine, serving(engine, settings) as client:
+            answer = client.post("/v1/cache/warm", json={"prompt": "Be brief."}, headers=headers)
+            assert answer.status_code == status, answer.text
 
 
 def test_keys_of_the_environment_and_of_the_file_open_alike(tmp_path: Path) -> None:

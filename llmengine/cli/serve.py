@@ -40,12 +40,14 @@ def serve(settings: Settings) -> None:
     SIGINT and SIGTERM let running requests finish (server.drain_seconds); a second one does not.
     """
     from llmengine.chat import warm_file
-    from llmengine.server import run
+    from llmengine.server import run, warming
     from llmengine.server.app import create_app
 
     config = settings.config
     files = warm_file.read_all(config.cache)
     app = create_app(config)
+    if files:
+        warming.check_shared(config, app.ctx.guard.keyring)
     # First of all: loading a large model for a port that is taken would waste minutes.
     with run.bind(config.server.host, config.server.port) as listener:
         app.ctx.guard.check_exposure(listener.getsockname()[0])

@@ -18,7 +18,7 @@ from llmengine.server.bodies import WarmBody, decode
 from llmengine.server.preparation import for_template
 from llmengine.server.state import State, state_of
 from llmengine.server.tools import checked
-from llmengine.server.warming import warm
+from llmengine.server.warming import check_shared, warm
 
 blueprint = Blueprint("cache")
 
@@ -73,6 +73,7 @@ async def verify(request: Request) -> HTTPResponse:
 async def warm_one(request: Request) -> HTTPResponse:
     state = state_of(request)
     _ = state.cache  # refused here where it is turned off
+    check_shared(state.config, request.app.ctx.guard.keyring)
     body, made = await state.in_worker(_prepare, state, request.body)
     salt = state.salt(digest(state.config.server.api_key), body.cache_salt)
     return _json(await warm(state, made, label=body.label, salt=salt))

@@ -8,13 +8,24 @@ import time
 
 from llmengine import core
 from llmengine.chat.prompt import Prompt
-from llmengine.errors import EngineError
+from llmengine.config import Config
+from llmengine.errors import EngineError, InvalidRequest
 from llmengine.inventory import Warmed
 from llmengine.keys import digest
 from llmengine.sampling import SamplingParams
+from llmengine.server.keyring import Keyring
 from llmengine.server.state import State
 
 _logger = logging.getLogger("llmengine.server")
+
+
+def check_shared(config: Config, keyring: Keyring) -> None:
+    """Raises InvalidRequest where no client would share what is warmed."""
+    if keyring.guards("inference") and config.cache.share == "key" and not config.server.api_key:
+        raise InvalidRequest(
+            "what is warmed serves clients with server.api_key, and there is no such key: set it, "
+            'or cache.share = "all"'
+        )
 
 
 async def warm(state: State, prompt: Prompt, *, label: str, salt: str) -> Warmed:
