@@ -84,6 +84,14 @@ class ServerConfig(Section, frozen=True):
     request_timeout_seconds: Annotated[
         float, option("Seconds after which a request is ended; 0: never.", ge=0, le=86_400)
     ] = 0.0
+    keepalive_seconds: Annotated[
+        float,
+        option(
+            "Seconds of silence after which a stream says that it lives; proxies often wait 30.",
+            gt=0,
+            le=86_400,
+        ),
+    ] = 15.0
     drain_seconds: Annotated[
         float, option("Seconds that running requests get to finish at shutdown.", ge=0, le=86_400)
     ] = 30.0

@@ -39,6 +39,7 @@ class Request(Struct, frozen=True, kw_only=True):
     special: bool = False  # whether control tokens appear in the text
     tenant: str = ""  # those with different ones share the engine evenly
     priority: int = 0  # lower is more urgent
+    progress: bool = False  # whether it is told how far the prompt is
     cache_salt: str = ""  # prefixes are shared only between requests with the same one
     warm: str = ""  # if set: generate nothing, keep the prompt's state pinned under this label
     prediction: tuple[int, ...] = ()  # what the completion is likely to have in it, for its speed
@@ -84,6 +85,16 @@ class Timings(Struct, frozen=True):
     decode: float
 
 
+class Progress(Struct, frozen=True):
+    """How far the prompt of a request is."""
+
+    position: int  # in the queue; 0 when it is computed
+    total: int  # tokens
+    cached: int
+    processed: int  # the cached ones included
+    seconds: float  # since it was submitted
+
+
 class Output(Struct, frozen=True, omit_defaults=True):
     """What one step added to a request; the last one has a finish_reason."""
 
@@ -96,6 +107,7 @@ class Output(Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None  # on the last output
     timings: Timings | None = None  # on the last output
     error: ErrorInfo | None = None  # when finish_reason is "error"
+    progress: Progress | None = None  # then there is nothing else
 
     @property
     def tokens(self) -> int:

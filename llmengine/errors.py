@@ -39,6 +39,7 @@ class ErrorInfo(Struct, frozen=True):
     message: str
     param: str | None = None
     code: str | None = None  # where it is closer than that of its kind
+    retry_after: float | None = None  # seconds
 
 
 class EngineError(Exception):
@@ -48,25 +49,36 @@ class EngineError(Exception):
     type: ClassVar[str] = "server_error"
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = 1
-    retry_after: ClassVar[int | None] = None  # seconds
+    retry_after: ClassVar[float | None] = None  # seconds
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         if code is not None:
             self.code = code  # type: ignore[misc]  # one request may give a closer reason
+        if retry_after is not None:
+            self.retry_after = retry_after  # type: ignore[misc]  # likewise
 
     @property
     def info(self) -> ErrorInfo:
         closer = self.code if self.code != type(self).code else None
-        return ErrorInfo(type(self).__name__, self.message, self.param, closer)
+        own = type(self)
+        wait = self.retry_after if self.retry_after != own.retry_after else None
+        return ErrorInfo(own.__name__, self.message, self.param, closer, wait)
 
     @staticmethod
     def from_info(info: ErrorInfo) -> EngineError:
         """The exception again, at the other end of a queue or a socket."""
         kind = _KINDS.get(info.kind, Internal)
-        return kind(info.message, param=info.param, code=info.code)
+        return kind(info.message, param=info.param, code=info.code, retry_after=info.retry_after)
 
 
 class ConfigError(EngineError):

@@ -15,7 +15,6 @@ from patience import PATIENCE
 from serving import config, events, eventually, serving
 
 from llmengine.core import Request, Sink
-from llmengine.server import dispatch
 
 BODY = {"messages": [{"role": "user", "content": "hi"}]}
 PATHS = {"/v1/chat/completions": BODY, "/v1/completions": {"prompt": "hi"}}
@@ -150,9 +149,8 @@ def test_characters_are_never_cut() -> None:
         assert "�" not in "".join(pieces)
 
 
-def test_a_silent_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "PING_SECONDS", 0.02)
-    with FakeHost() as host, serving(host) as client:
+def test_a_silent_stream_is_kept_alive() -> None:
+    with FakeHost() as host, serving(host, config(keepalive_seconds=0.02)) as client:
         host.hold()
         body = {**BODY, "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body) as response:

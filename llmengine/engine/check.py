@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from llmengine.config import CacheConfig, Config
 from llmengine.core import Media, ModelInfo, Request
+from llmengine.engine.turnover import Turnover
 from llmengine.errors import ContextLengthExceeded, EngineOverloaded, InvalidRequest
 
 if TYPE_CHECKING:  # llama.cpp, which the other side of a process does without
@@ -14,12 +16,21 @@ if TYPE_CHECKING:  # llama.cpp, which the other side of a process does without
     from llmengine.llama.projector import Projector
 
 
-def check_room(request_id: str, active: Collection[str], config: Config) -> None:
+def check_room(
+    request_id: str, active: Collection[str], config: Config, turnover: Turnover
+) -> None:
     """Whether there is room for another request beside the active ones."""
     if request_id in active:
         raise InvalidRequest(f"a request {request_id} is already running", param="id")
     if len(active) >= config.capacity:
-        raise EngineOverloaded(f"{len(active)} requests run or wait already: try again in a moment")
+        wait = turnover.refuse(time.monotonic())
+        raise EngineOverloaded(
+            f"{len(active)} requests run or wait already: "
+            f"there is a place in about {max(1, round(wait))} s",
+            retry_after=wait,
+        )
+    if not active:
+        turnover.began(time.monotonic())
 
 
 def check_request(request: Request, info: ModelInfo, cache: CacheConfig) -> None:

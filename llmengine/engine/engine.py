@@ -34,6 +34,7 @@ from llmengine.engine.message import Call, Cancel, Stop
 from llmengine.engine.placed import placed, salt_of
 from llmengine.engine.pulse import Pulse
 from llmengine.engine.sequence import Sequence
+from llmengine.engine.turnover import Turnover
 from llmengine.errors import Internal, ModelUnavailable
 from llmengine.grammar.compiler import Compiler
 from llmengine.llama import fingerprint
@@ -73,6 +74,7 @@ class Engine:
         self._active: set[str] = set()  # requests that have not had their last output
         self._doomed: set[str] = set()  # those of them that are cancelled
         self._requests = 0
+        self._turnover = Turnover(time.monotonic())
         self._accepting = True
         self._pulse = Pulse()
         self._thread = threading.Thread(target=self._run, name="llmengine", daemon=True)
@@ -144,7 +146,7 @@ class Engine:
     def _admit(self, request_id: str) -> None:
         if not self._accepting:
             raise ModelUnavailable("the engine is shutting down")
-        check_room(request_id, self._active, self._config)
+        check_room(request_id, self._active, self._config, self._turnover)
         self._active.add(request_id)
         self._requests += 1
 
@@ -265,6 +267,7 @@ class Engine:
 
     def _release(self, ended: list[str]) -> None:
         with self._lock:
+            self._turnover.ended(len(ended), time.monotonic())
             self._active.difference_update(ended)
             self._doomed.difference_update(ended)
             self._lock.notify_all()

@@ -13,6 +13,7 @@ from llmengine.engine import rows
 from llmengine.engine.chosen import Chosen, choose, ends, release
 from llmengine.engine.delivery import Outputs
 from llmengine.engine.pacer import Pacer
+from llmengine.engine.progress import ProgressReports
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.work import Work
@@ -38,6 +39,7 @@ class Runner:
         self._pacer = pacer
         self._outputs: Outputs = {}
         self._step: list[Work] = []  # being computed
+        self._progress = ProgressReports(scheduler.waiting)
 
     @property
     def in_step(self) -> frozenset[str]:
@@ -69,6 +71,7 @@ class Runner:
             self._end(sequence, "stop", "", None)
         else:
             self._scheduler.add(sequence)
+            self._progress.watch(sequence)
 
     def step(self) -> Outputs:
         """Compute one batch; returns what it added to each request, by sink."""
@@ -77,6 +80,8 @@ class Runner:
         if step:
             status, sampled = self._decode(step)
             self._postprocess(step, status, sampled)
+        for sequence, told in self._progress.news():
+            self._emit(sequence, told)
         outputs, self._outputs = self._outputs, {}
         return outputs
 
@@ -248,6 +253,7 @@ class Runner:
         self, sequence: Sequence, reason: FinishReason, text: str, error: EngineError | None
     ) -> None:
         """Report the end of a sequence that the scheduler has forgotten."""
+        self._progress.forget(sequence)
         logprobs = release(sequence, text)
         self.finished[reason] += 1
         self._emit(

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from llmengine.core import FinishReason, Output, Request, Sink, Timings, Usage
 from llmengine.engine.delivery import Outputs
+from llmengine.engine.turnover import Turnover
 from llmengine.errors import EngineError, Internal
 from llmengine.host import wire
 from llmengine.host.channel import packed
@@ -128,6 +129,7 @@ class Journal:
         self.accepted = 0  # requests so far
         self.finished: Counter[str] = Counter()  # those that ended, by how
         self.active: set[str] = set()  # the ids of the others
+        self.turnover = Turnover(time.monotonic())
         self._accepting: dict[int, Running] = {}
         self._max_resumes = max_resumes
         self._unsent: dict[Entry, None] = {}  # in the order of their arrival
@@ -165,6 +167,7 @@ class Journal:
     def _end(self, job: str, reason: FinishReason) -> None:
         self.finished[reason] += 1
         self.active.discard(job)
+        self.turnover.ended(1, time.monotonic())
 
     def due(self) -> list[Entry]:
         """What to send now. Of what may have killed two engines, one at a time is tried."""

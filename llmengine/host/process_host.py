@@ -88,7 +88,8 @@ class ProcessHost:
 
     def _check(self, job: str) -> None:
         self._supervisor.check()
-        check_room(job, self._supervisor.journal.active, self._config)
+        journal = self._supervisor.journal
+        check_room(job, journal.active, self._config, journal.turnover)
 
     def cancel(self, request_id: str) -> None:
         supervisor = self._supervisor

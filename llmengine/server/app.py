@@ -12,6 +12,7 @@ from sanic.config import Config as SanicConfig
 
 from llmengine.config import Config, ServerConfig
 from llmengine.errors import ConfigError
+from llmengine.keys import ANONYMOUS
 from llmengine.log import NAME as LOGGER
 from llmengine.server import (
     cache,
@@ -30,6 +31,7 @@ from llmengine.server import (
     tracing,
 )
 from llmengine.server.lifecycle import Lifecycle, lifecycle_of
+from llmengine.server.limits import Limits, limits_of
 from llmengine.server.origins import Origins
 from llmengine.server.record import record_of
 from llmengine.server.security import OPEN, Guard
@@ -76,6 +78,7 @@ def create_app(config: Config) -> App:
     tracing.check(config.tracing)
     app.ctx.lifecycle = Lifecycle(config)
     app.ctx.guard = Guard(config)
+    app.ctx.limits = Limits(config, app.ctx.guard.keyring)
     app.ctx.origins = Origins(config.server)
     for family in FAMILIES:
         app.blueprint(family.blueprint.copy(family.blueprint.name))
@@ -133,7 +136,9 @@ async def _routed(request: Request, **_: Any) -> None:
 
 def _let_in(request: Request) -> None:
     guard: Guard = request.app.ctx.guard
-    request.ctx.key = guard.let_in(request)
+    key = request.ctx.key = guard.let_in(request)
+    if request.method == "POST":
+        limits_of(request).request(key)
 
 
 async def _after(request: Request, response: HTTPResponse) -> None:
@@ -142,6 +147,8 @@ async def _after(request: Request, response: HTTPResponse) -> None:
     for name, value in SAFE_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.update(_origins(request).headers(request))
+    key = getattr(request.ctx, "key", ANONYMOUS)  # none where it was refused
+    response.headers.update(limits_of(request).headers(key))
     if record.unknown:
         response.headers["X-Unknown-Parameters"] = ", ".join(map(_header, record.unknown))
     state = lifecycle_of(request).state

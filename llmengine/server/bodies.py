@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from llmengine.config import Overflow
 from llmengine.errors import InvalidRequest
+from llmengine.keys import Priority
 from llmengine.sampling import MAX_STOPS, MAX_TOP_LOGPROBS, SamplingOverrides, StopString
 from llmengine.server.depth import check_depth
 
@@ -28,6 +29,7 @@ Schema = dict[str, Any] | bool
 Tokens = Annotated[list[TokenId], Meta(min_length=1)]
 Texts = str | Annotated[list[str | TokenId | Tokens], Meta(min_length=1, max_length=2**24)]
 Kept = Annotated[int, Meta(ge=-1, le=2**31 - 1)]  # -1: all of the prompt
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Salt = Annotated[str, Meta(min_length=1, max_length=256)]
 T = TypeVar("T")
 Messages = Annotated[list[T], Meta(min_length=1, max_length=MAX_MESSAGES)]
@@ -133,6 +135,9 @@ class Body(_Overrides, frozen=True, kw_only=True):
     thinking_budget: Budget | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
+    priority: Priority | None = None
+    timeout: Seconds | None = None
+    return_progress: bool | None = None
     overflow: Overflow | None = None
     n_keep: Kept | None = None
     response_format: ResponseFormat | None = None

@@ -14,7 +14,7 @@ from llmengine.chat.output import OutputParser
 from llmengine.core import Output
 from llmengine.server import logprobs, wire
 from llmengine.server.bodies import ChatBody
-from llmengine.server.format import Head, usage
+from llmengine.server.format import Head, prompt_progress, usage
 from llmengine.server.framing import PLAIN
 from llmengine.server.reader import Reader
 
@@ -40,6 +40,10 @@ class ChatFormat:
             yield self._chunk(index, wire.Delta(role="assistant", content=""))
 
     def chunks(self, index: int, output: Output) -> Iterable[wire.ChatChunk]:
+        if output.progress is not None:
+            progress = prompt_progress(index, output.progress)
+            yield wire.ChatChunk(**self._chunk_head, choices=[], prompt_progress=progress)
+            return
         reader = self._readers[index]
         deltas = list(self._deltas(joined(reader.deltas(output))))
         found = logprobs.of_chat(output.logprobs) if self._logprobs and output.logprobs else None

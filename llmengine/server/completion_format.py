@@ -8,7 +8,7 @@ from typing import Any
 from llmengine import core
 from llmengine.core import Output
 from llmengine.server import wire
-from llmengine.server.format import Head, finish_reason, merged, usage
+from llmengine.server.format import Head, finish_reason, merged, prompt_progress, usage
 from llmengine.server.framing import PLAIN
 from llmengine.server.logprobs import CompletionLogprobs, mean
 
@@ -35,7 +35,10 @@ class CompletionFormat:
                 yield wire.Completion(**self._chunk_head, choices=[choice])
 
     def chunks(self, index: int, output: Output) -> Iterable[wire.Completion]:
-        if output.text or output.logprobs or output.finish_reason:
+        if output.progress is not None:
+            progress = prompt_progress(index, output.progress)
+            yield wire.Completion(**self._chunk_head, choices=[], prompt_progress=progress)
+        elif output.text or output.logprobs or output.finish_reason:
             choice = self._choice(index, output)
             yield wire.Completion(**self._chunk_head, choices=[choice])
 

@@ -20,11 +20,13 @@ _SHARED = {
     "chat_template_kwargs",
     "grammar",
     "model",
+    "priority",
     "n_keep",
     "overflow",
     "seed",
     "stop",
     "stream",
+    "timeout",
 }
 
 

@@ -10,14 +10,14 @@ from msgspec.structs import replace
 from llmengine.core import Host, Output, Request
 from llmengine.errors import EngineError, ErrorInfo, Internal, ModelUnavailable
 
-PING_SECONDS = 15.0  # proxies close connections that are silent for 30 s or more
-
 
 class Dispatcher:
     """The one sink of all requests: a step costs one wake-up of the loop, however many run."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, keepalive: float) -> None:
+        """Streams that are silent for `keepalive` seconds say so."""
         self._host = host
+        self.keepalive = keepalive
         self._jobs: dict[str, Job] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -105,7 +105,7 @@ class Job:
         self._dispatcher.stop(self._ids[index])
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Output] | None]:
-        """Each output with its request's number; None when nothing came for PING_SECONDS.
+        """Each output with its request's number; None when nothing came for a while.
 
         Raises the EngineError with which a request ended.
         """
@@ -127,7 +127,7 @@ class Job:
         if not self._outputs.empty():
             return self._outputs.get_nowait()
         loop = asyncio.get_running_loop()
-        ping = loop.call_later(PING_SECONDS, self._outputs.put_nowait, None)
+        ping = loop.call_later(self._dispatcher.keepalive, self._outputs.put_nowait, None)
         try:
             return await self._outputs.get()
         finally:

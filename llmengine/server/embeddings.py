@@ -6,6 +6,7 @@ import asyncio
 import base64
 import math
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -17,7 +18,9 @@ from llmengine import core
 from llmengine.chat import prompt
 from llmengine.errors import DeadlineExceeded, InvalidRequest
 from llmengine.server import parameters, wire
-from llmengine.server.bodies import Count, Texts, decode, texts
+from llmengine.server.bodies import Count, Seconds, Texts, decode, texts
+from llmengine.server.deadline import deadline
+from llmengine.server.limits import limits_of
 from llmengine.server.record import CLIENT_CLOSED, record_of
 from llmengine.server.state import State, state_of
 
@@ -37,6 +40,7 @@ class EmbeddingsBody(Struct, frozen=True, kw_only=True):
     model: str | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
+    timeout: Seconds | None = None
 
 
 class Usage(Struct):
@@ -62,7 +66,7 @@ async def embeddings(request: Request) -> HTTPResponse:
     state = state_of(request)
     body, inputs, unknown = await state.in_worker(_prepare, state, request.body)
     record_of(request).unknown = unknown
-    vectors = await computed(request, inputs)
+    vectors = await computed(request, inputs, body.timeout)
     answer = await state.in_worker(_answer, state, body, vectors, used(request))
     return HTTPResponse(answer, content_type="application/json")
 
@@ -115,15 +119,19 @@ def bounded(inputs: Iterable[tuple[int, ...]], param: str) -> Inputs:
     return found
 
 
-async def computed(request: Request, inputs: Sequence[tuple[int, ...]]) -> list[bytes]:
+async def computed(
+    request: Request, inputs: Sequence[tuple[int, ...]], timeout: float | None
+) -> list[bytes]:
     """The embeddings of `inputs`; they are given up when the client goes away."""
     state, record = state_of(request), record_of(request)
     record.usage = core.Usage(sum(map(len, inputs)), 0)
     await state.journal.prompts(record, inputs)
-    future = asyncio.wrap_future(state.host.embed(inputs))
-    record.submitted()
+    end = deadline(request, timeout)
     try:
-        found = await asyncio.wait_for(future, state.config.server.request_timeout_seconds or None)
+        with limits_of(request).running(request.ctx.key, 1, record.usage.prompt_tokens):
+            future = asyncio.wrap_future(state.host.embed(inputs))
+            record.submitted()
+            found = await asyncio.wait_for(future, end and end - time.monotonic())
     except asyncio.TimeoutError:
         raise DeadlineExceeded("the request's deadline has passed") from None
     except asyncio.CancelledError:

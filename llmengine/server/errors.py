@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from sanic import HTTPResponse, Request
 from sanic import exceptions as sanic_errors
@@ -25,7 +26,7 @@ def respond(request: Request, exception: Exception) -> HTTPResponse:
     error, status = known(request, exception)
     headers = {}
     if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(exception, sanic_errors.SanicException) and "Allow" in exception.headers:

@@ -52,6 +52,11 @@ class Head(Struct, frozen=True):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
 
+def prompt_progress(index: int, of: core.Progress) -> wire.PromptProgress:
+    milliseconds = round(of.seconds * 1000)
+    return wire.PromptProgress(index, of.position, of.total, of.cached, of.processed, milliseconds)
+
+
 def finish_reason(output: Output) -> wire.FinishReason | None:
     if output.finish_reason is None:
         return None

@@ -13,11 +13,14 @@ from llmengine import core
 from llmengine.chat.output import OutputParser
 from llmengine.chat.prompt import Prompt
 from llmengine.core import Output
+from llmengine.keys import ANONYMOUS, Key
 from llmengine.sampling import SamplingParams
 from llmengine.server import errors, wire
 from llmengine.server.bodies import Body
+from llmengine.server.deadline import deadline
 from llmengine.server.dispatch import Job
 from llmengine.server.format import Format, Head, total
+from llmengine.server.limits import limits_of
 from llmengine.server.parameters import of_choice
 from llmengine.server.preparation import Prepared
 from llmengine.server.record import CLIENT_CLOSED, Record, record_of
@@ -51,16 +54,19 @@ async def answer(
     the client goes away, and when anything fails.
     """
     state = state_of(request)
-    deadline, salt = state.deadline, state.salt(request.ctx.key.digest, body.cache_salt)
+    key, end = request.ctx.key, deadline(request, body.timeout)
     requests = [
         core.Request(
             id=f"{head.id}-{at * body.choices + choice}",
             prompt=prompt.tokens,
             params=of_choice(params, choice),
-            deadline=deadline,
+            deadline=end,
             boundaries=prompt.boundaries,
             keep=prompt.keep,
-            cache_salt=salt,
+            tenant=key.id,
+            priority=urgency(key, body.priority),
+            progress=bool(body.stream and body.return_progress),
+            cache_salt=state.salt(key.digest, body.cache_salt),
             special=special,
             prediction=prediction,
         )
@@ -69,21 +75,30 @@ async def answer(
     ]
     record = record_of(request)
     await state.journal.prompts(record, [each.tokens for each in prompts])
-    job = await state.dispatcher.submit(requests)
-    record.submitted()
-    generation = _Generation(state, record, job, prompts, body.choices, watchers)
-    try:
-        if body.stream:
-            await _stream(request, generation, format)
-            return None
-        outputs = await generation.whole()
-        found = await format.whole(outputs, generation.usage)
-        return HTTPResponse(wire.encode(found), content_type="application/json")
-    except asyncio.CancelledError:
-        generation.finish(CLIENT_CLOSED)
-        raise
-    finally:
-        job.close()
+    with limits_of(request).running(key, len(requests), sum(len(each.tokens) for each in prompts)):
+        job = await state.dispatcher.submit(requests)
+        record.submitted()
+        generation = _Generation(state, record, job, prompts, body.choices, watchers)
+        try:
+            if body.stream:
+                await _stream(request, generation, format)
+                return None
+            outputs = await generation.whole()
+            found = await format.whole(outputs, generation.usage)
+            return HTTPResponse(wire.encode(found), content_type="application/json")
+        except asyncio.CancelledError:
+            generation.finish(CLIENT_CLOSED)
+            raise
+        finally:
+            job.close()
+            limits_of(request).spend(key, generation.tokens)
+
+
+def urgency(key: Key, asked: int | None) -> int:
+    """The priority of a request: what it asks for, but with a key no more than that has."""
+    if asked is None:
+        return key.priority
+    return asked if key is ANONYMOUS else max(key.priority, asked)
 
 
 async def answer_chat(
@@ -116,6 +131,7 @@ class _Generation:
         self._choices = choices
         self._watchers = watchers
         self._prompts = prompts
+        self.tokens = 0  # of all answers so far
         self._usages: list[core.Usage] = [core.Usage(0, 0)] * (len(prompts) * choices)
 
     @property
@@ -141,6 +157,7 @@ class _Generation:
                 self.job.complete(index)
 
     def _record_output(self, index: int, output: Output) -> None:
+        self.tokens += output.tokens
         self._record.output(index, output, self._state.metrics)
         if output.usage is not None:
             self._usages[index] = output.usage

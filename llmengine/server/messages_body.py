@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from llmengine.config import Overflow
+from llmengine.keys import Priority
 from llmengine.sampling import MAX_STOPS, StopString, overrides
-from llmengine.server.bodies import Count, Kept, Messages, Salt, Schema, Tools
+from llmengine.server.bodies import Count, Kept, Messages, Salt, Schema, Seconds, Tools
 
 if TYPE_CHECKING:
     _Samplers = Struct  # the real one is made at run time
@@ -90,5 +91,7 @@ class MessagesBody(CountBody, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
+    priority: Priority | None = None
+    timeout: Seconds | None = None
     overflow: Overflow | None = None
     n_keep: Kept | None = None

@@ -11,7 +11,11 @@ from sanic.response import empty
 from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError
 
-_EXPOSED = "X-Request-Id, X-Unknown-Parameters, Retry-After"
+_LIMITS = [f"x-ratelimit-{what}" for what in ("limit", "remaining", "reset")]
+_EXPOSED = ", ".join(
+    ["X-Request-Id", "X-Unknown-Parameters", "Retry-After"]
+    + [f"{each}-{of}" for each in _LIMITS for of in ("requests", "tokens")]
+)
 
 
 class Origins:

@@ -11,7 +11,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine.chat import prompt
 from llmengine.server import parameters, wire
-from llmengine.server.bodies import Count, decode
+from llmengine.server.bodies import Count, Seconds, decode
 from llmengine.server.embeddings import (
     Inputs,
     Usage,
@@ -40,6 +40,7 @@ class RerankBody(Struct, frozen=True, kw_only=True):
     model: str | None = None
     top_n: Count | None = None
     return_documents: bool | None = None
+    timeout: Seconds | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -63,7 +64,7 @@ async def rerank(request: Request) -> HTTPResponse:
     state = state_of(request)
     body, inputs, unknown = await state.in_worker(_prepare, state, request.body)
     record_of(request).unknown = unknown
-    vectors = [values(each) for each in await computed(request, inputs)]
+    vectors = [values(each) for each in await computed(request, inputs, body.timeout)]
     scores = _ranks(vectors) if state.info.ranks else _similarities(vectors)
     best = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     texts = body.texts

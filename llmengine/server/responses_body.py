@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from llmengine.config import Overflow
+from llmengine.keys import Priority
 from llmengine.sampling import MAX_STOPS, StopString, overrides
 from llmengine.server.bodies import (
     MAX_MESSAGES,
@@ -14,6 +15,7 @@ from llmengine.server.bodies import (
     Kept,
     Salt,
     Schema,
+    Seconds,
     StreamOptions,
     Tools,
     TopCount,
@@ -106,6 +108,8 @@ class ResponsesBody(_Samplers, frozen=True, kw_only=True):
     stop: StopString | Annotated[tuple[StopString, ...], Meta(max_length=MAX_STOPS)] | None = None
     grammar: Annotated[str, Meta(max_length=2**16)] | None = None
     cache_salt: Salt | None = None
+    priority: Priority | None = None
+    timeout: Seconds | None = None
     overflow: Overflow | None = None
     n_keep: Kept | None = None
     chat_template_kwargs: dict[str, Any] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -42,7 +41,7 @@ class State:
         self.template = ChatTemplate.of(self.info, config.model.chat_template)
         self.warm = [(file.path, file.prompt(host, self.template)) for file in warm]
         self.marks = Marks(host, self.template)
-        self.dispatcher = Dispatcher(host)
+        self.dispatcher = Dispatcher(host, config.server.keepalive_seconds)
         self.responses = ResponseStore(config.server)
         self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
         self.metrics = Metrics(self.model, host.stats, self._cache_stats)
@@ -61,12 +60,6 @@ class State:
         """What must be equal for equal seeds to give equal answers."""
         parts = (self.info.path, self.info.size_bytes, self.info.created, __version__)
         return "fp_" + hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-
-    @property
-    def deadline(self) -> float | None:
-        """When a request that arrives now must have ended, in seconds of time.monotonic()."""
-        seconds = self.config.server.request_timeout_seconds
-        return time.monotonic() + seconds if seconds else None
 
     def salt(self, key: str, given: str | None = None) -> str:
         """What keeps the prefixes of requests with this key's digest and `cache_salt` apart."""

@@ -152,15 +152,28 @@ class ChatCompletion(Answer, kw_only=True):
     service_tier: str | UnsetType = UNSET
 
 
+class PromptProgress(Struct):
+    """As llama-server has it; `queue_position` is 0 once the prompt is computed."""
+
+    index: int  # of the choice
+    queue_position: int
+    total: int
+    cache: int
+    processed: int
+    time_ms: int
+
+
 class ChatChunk(Answer, kw_only=True):
     choices: list[ChatChunkChoice]
     usage: Usage | UnsetType | None = UNSET
+    prompt_progress: PromptProgress | UnsetType = UNSET
     service_tier: str | UnsetType = UNSET
 
 
 class Completion(Answer, kw_only=True):
     choices: list[CompletionChoice]
     usage: Usage | UnsetType | None = UNSET
+    prompt_progress: PromptProgress | UnsetType = UNSET
 
 
 class Model(Struct, kw_only=True):
