@@ -56,6 +56,8 @@ def test_it_counts_as_the_parser_does(leaf: Any, levels: int) -> None:
         b"[]" * 1000 + b"[" * 1000,
         b'["\\\\"' + b"[" * 1000 + b'"\\""',
         b'"' + b"\\" * 1000 + b'"' + b"[" * 1000,
+        b'"' * 65535 + b"[" * 100 + b'"' + b"[" * 200,
+        b"[" * 100 + b"[]" * 65536 + b"[" * 29,
     ],
 )
 def test_too_deep(body: bytes) -> None:
@@ -71,7 +73,9 @@ def test_too_deep(body: bytes) -> None:
         b"[]" * 100_000,
         b'"' + b"[" * 100_000 + b'"',
         b'"' + b"\\" * 1001 + b'"' + b"[" * 1000 + b'"',
+        b"]" * 1000 + b"[" * 1000,
         b'"' * 500 + b"[]" * 1000,
+        b'"' * 65535 + b"[" * 200 + b'"' + b"[" * 100,
     ],
 )
 def test_wide_is_not_deep(body: bytes) -> None:
