@@ -18,14 +18,21 @@ Overflow = Literal["error", "truncate_left", "shift"]
 
 
 def option(
-    description: str, *, env: str = "", flag: str = "", secret: bool = False, **bounds: Any
+    description: str,
+    *,
+    env: str = "",
+    flag: str = "",
+    secret: bool = False,
+    live: bool = False,
+    **bounds: Any,
 ) -> Meta:
     """What is said of an option beside its type and default.
 
     `env` is a second, shorter name of its environment variable, `flag` its name on the command
-    line where that is not the key itself; what is `secret` is never shown.
+    line where that is not the key itself; what is `secret` is never shown; what is `live` may
+    change while a server runs.
     """
-    extra = {"env": env, "flag": flag, "secret": secret}
+    extra = {"env": env, "flag": flag, "secret": secret, "live": live}
     return Meta(description=description, extra=extra, **bounds)
 
 
@@ -40,7 +47,12 @@ class ServerConfig(Section, frozen=True):
     ] = 8000
     api_key: Annotated[
         str,
-        option("Key that clients must send; empty: none.", env="LLM_ENGINE_API_KEY", secret=True),
+        option(
+            "Key that clients must send; empty: none.",
+            env="LLM_ENGINE_API_KEY",
+            secret=True,
+            live=True,
+        ),
     ] = ""
     admin_key: Annotated[
         str,
@@ -48,6 +60,7 @@ class ServerConfig(Section, frozen=True):
             "Key for /v1/cache; empty: the api_key serves for it too.",
             env="LLM_ENGINE_ADMIN_KEY",
             secret=True,
+            live=True,
         ),
     ] = ""
     api_keys: Annotated[
@@ -56,6 +69,7 @@ class ServerConfig(Section, frozen=True):
             "More keys for clients, each NAME:KEY; the name is told in logs.",
             env="LLM_ENGINE_API_KEYS",
             secret=True,
+            live=True,
         ),
     ] = ()
     keys_file: Annotated[
@@ -82,7 +96,8 @@ class ServerConfig(Section, frozen=True):
         int, option("Requests that may wait; more are refused with 503.", ge=0, le=1_000_000)
     ] = 256
     request_timeout_seconds: Annotated[
-        float, option("Seconds after which a request is ended; 0: never.", ge=0, le=86_400)
+        float,
+        option("Seconds after which a request is ended; 0: never.", ge=0, le=86_400, live=True),
     ] = 0.0
     keepalive_seconds: Annotated[
         float,
@@ -93,7 +108,10 @@ class ServerConfig(Section, frozen=True):
         ),
     ] = 15.0
     drain_seconds: Annotated[
-        float, option("Seconds that running requests get to finish at shutdown.", ge=0, le=86_400)
+        float,
+        option(
+            "Seconds that running requests get to finish at shutdown.", ge=0, le=86_400, live=True
+        ),
     ] = 30.0
     max_body_mb: Annotated[int, option("Largest request body, in MiB.", ge=1, le=1024)] = 16
     enable_cors: Annotated[
@@ -103,7 +121,7 @@ class ServerConfig(Section, frozen=True):
         tuple[str, ...], option("Origins that CORS allows, each like https://app.example.com.")
     ] = ()
     strict_parameters: Annotated[
-        bool, option("Refuse unknown request parameters instead of warning.")
+        bool, option("Refuse unknown request parameters instead of warning.", live=True)
     ] = False
     responses_path: Annotated[
         str, option("Folder of the stored /v1/responses; empty: in the user's cache folder.")
@@ -331,16 +349,20 @@ class WorkerConfig(Section, frozen=True):
 class LoggingConfig(Section, frozen=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        option("What to log.", env="LLM_ENGINE_LOG_LEVEL", flag="log-level"),
+        option("What to log.", env="LLM_ENGINE_LOG_LEVEL", flag="log-level", live=True),
     ] = "info"
     format: Annotated[
-        Literal["pretty", "json"], option("How a log line looks.", flag="log-format")
+        Literal["pretty", "json"], option("How a log line looks.", flag="log-format", live=True)
     ] = "pretty"
-    log_requests: Annotated[bool, option("One line per request, without its prompt.")] = True
-    log_prompts: Annotated[bool, option("Log prompts, as the model reads them.")] = False
+    log_requests: Annotated[
+        bool, option("One line per request, without its prompt.", live=True)
+    ] = True
+    log_prompts: Annotated[bool, option("Log prompts, as the model reads them.", live=True)] = False
     slow_request_seconds: Annotated[
         float,
-        option("From how long a request is logged as slow, with its phases; 0: never.", ge=0),
+        option(
+            "From how long a request is logged as slow, with its phases; 0: never.", ge=0, live=True
+        ),
     ] = 0.0
 
 

@@ -25,6 +25,7 @@ class Option(Struct, frozen=True):
     alias: str = ""  # the shorter environment variable
     flag: str = ""  # without dashes
     secret: bool = False  # whether its value is kept out of errors and listings
+    live: bool = False  # whether a running server takes a new value
 
     @property
     def path(self) -> str:
@@ -60,6 +61,7 @@ def _option(section: str, field: msgspec.structs.FieldInfo) -> Option:
         alias=extra.get("env", ""),
         flag=extra.get("flag", "") or field.name.replace("_", "-"),
         secret=extra.get("secret", False),
+        live=extra.get("live", False),
     )
 
 

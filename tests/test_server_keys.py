@@ -129,26 +129,27 @@ def test_wrong_keys_in_the_settings_are_told_without_them(
 def test_reloading_follows_the_file_and_never_opens_the_server(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     first = made(file)
-    keyring = Keyring(ServerConfig(keys_file=str(file)))
+    settings = ServerConfig(keys_file=str(file))
+    keyring = Keyring(settings)
     assert keyring.find(first) is not None
     second = made(file)
     assert keyring.find(second) is None
-    keyring.reload()
+    keyring.reload(settings)
     assert keyring.find(second) is not None
     assert keyring.shared
     for key in KeyFile(str(file)).read():
         KeyFile(str(file)).revoke(key.id)
-    keyring.reload()
+    keyring.reload(settings)
     assert keyring.find(first) is keyring.find(second) is None
     assert keyring.guards("inference")  # though there is no key left
     third = made(file)
-    keyring.reload()
+    keyring.reload(settings)
     file.write_text("broken")
     with pytest.raises(ConfigError):
-        keyring.reload()
+        keyring.reload(settings)
     file.unlink()
     with pytest.raises(ConfigError, match="no such key file"):
-        keyring.reload()
+        keyring.reload(settings)
     assert keyring.find(third) is not None
 
 

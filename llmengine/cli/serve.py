@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmengine import __version__, log
 from llmengine.cli.options import takes_settings
-from llmengine.config import Config
+from llmengine.errors import ConfigError
 from llmengine.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def serve(settings: Settings) -> None:
 
     The engine runs in a process of its own. When that is lost, a new one goes on where it was.
     SIGINT and SIGTERM let running requests finish (server.drain_seconds); a second one does not.
+    SIGHUP reads keys, limits and log settings again.
     """
     from llmengine.chat import warm_file
     from llmengine.server import run, warming
@@ -51,11 +52,11 @@ def serve(settings: Settings) -> None:
     # First of all: loading a large model for a port that is taken would waste minutes.
     with run.bind(config.server.host, config.server.port) as listener:
         app.ctx.guard.check_exposure(listener.getsockname()[0])
-        run.run(_serve(app, listener, config, files))
+        run.run(_serve(app, listener, settings, files))
 
 
 async def _serve(
-    app: App, listener: socket.socket, config: Config, warm: Sequence[WarmFile]
+    app: App, listener: socket.socket, settings: Settings, warm: Sequence[WarmFile]
 ) -> None:
     import asyncio
     import signal
@@ -67,9 +68,13 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _signalled, stop, number)
+    if sys.stderr.isatty():  # then it says that the terminal is gone
+        loop.add_signal_handler(signal.SIGHUP, _signalled, stop, signal.SIGHUP)
+    else:
+        loop.add_signal_handler(signal.SIGHUP, _reload, app, settings)
     await run.serve(
         app,
-        lambda loading: local.open_host(config, loading),
+        lambda loading: local.open_host(settings.config, loading),
         listener,
         stop,
         warm=warm,
@@ -83,6 +88,16 @@ def _signalled(stop: asyncio.Event, number: int) -> None:
         os._exit(128 + number)
     stop.set()
     _say("finishing what runs; once more ends at once")
+
+
+def _reload(app: App, settings: Settings) -> None:
+    from llmengine.server.reload import reload
+
+    try:
+        reload(app, settings.again().config)
+    except ConfigError as error:
+        for line in error.message.splitlines():
+            _say(f"settings are as they were: {line}")
 
 
 def _announce(app: App, listener: socket.socket, state: State) -> None:

@@ -15,19 +15,21 @@ class Keyring:
     """Raises ConfigError, also from `reload`, which then leaves the keys as they are."""
 
     def __init__(self, config: ServerConfig) -> None:
-        self._config = config
         self._file = KeyFile(config.keys_file)
         self._named = bool(config.keys_file) or self._file.exists
-        self._plain = tuple(_plain(config))
-        self.reload()
+        self.reload(config)
 
-    def reload(self) -> None:
-        """Read the key file again. A missing one does not open what it guarded."""
+    def reload(self, config: ServerConfig) -> None:
+        """Take over plain keys and read the key file again.
+
+        A missing file does not open what it guarded.
+        """
         if self._named and not self._file.exists:
             raise ConfigError(
                 f"{self._file.path}: there is no such key file: `llmengine keys add` makes one"
             )
-        self._keys = (*self._plain, *self._file.read())
+        self._keys = (*_plain(config), *self._file.read())
+        self._config = config
         self._named = self._named or self._file.exists
 
     def guards(self, scope: Scope) -> bool:

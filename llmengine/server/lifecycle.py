@@ -23,6 +23,11 @@ class Lifecycle:
         self.draining = False
         self.started = time.monotonic()
 
+    def take_over(self, config: Config) -> None:
+        self.config = config
+        if self.state:
+            self.state.config = config
+
     @property
     def loaded(self) -> State:
         """Raises ModelUnavailable while the model is being loaded."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Settings(Struct, frozen=True):
     config: Config
     sources: dict[str, str]  # option path -> "default", "config.toml:12", a variable or a flag
     file: Path | None = None  # the config file that was read
+    again: Callable[[], Settings] = lambda: load()  # reads all sources once more
 
 
 class Given(Struct, frozen=True):
@@ -93,7 +95,8 @@ def load(
             problems.append(f"{each.source}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
-    settings = Settings(_build(chosen), sources, found)
+    again = partial(load, flags, assignments=assignments, path=path, environ=environ)
+    settings = Settings(_build(chosen), sources, found, again)
     _check_together(settings)
     return settings
 
