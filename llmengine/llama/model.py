@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp
-import msgspec
 
 from llmengine.config import Config
 from llmengine.core import Infill
 from llmengine.errors import ConfigError, InvalidRequest, ModelNotFound, ModelUnavailable
-from llmengine.llama import library
+from llmengine.llama import advice, library
 from llmengine.llama.tokenizer import Tokenizer
 from llmengine.loading import Loading
-from llmengine.sampling import SamplingParams
-
-log = logging.getLogger("llmengine.llama")
 
 GGUF_MAGIC = b"GGUF"
-
-# Our names of sampling parameters, and llama.cpp's (`llama_model_meta_key_str`).
-_ADVICE = {
-    "temperature": "temp",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "xtc_probability": "xtc_probability",
-    "xtc_threshold": "xtc_threshold",
-    "repeat_last_n": "penalty_last_n",
-    "repeat_penalty": "penalty_repeat",
-    "mirostat": "mirostat",
-    "mirostat_tau": "mirostat_tau",
-    "mirostat_eta": "mirostat_eta",
-}
 
 
 class Model:
@@ -151,15 +131,7 @@ class Model:
 
     @functools.cached_property
     def sampling(self) -> dict[str, float]:
-        """The sampling parameters that the file advises (`general.sampling.*`), by our names."""
-        said = {name: self.metadata(f"general.sampling.{key}") for name, key in _ADVICE.items()}
-        advice = {name: value for name, value in said.items() if value is not None}
-        try:
-            checked = msgspec.convert(advice, SamplingParams, strict=False)
-        except msgspec.ValidationError as error:
-            log.warning("%s advises sampling that is not possible: %s", self.path.name, error)
-            return {}
-        return {name: getattr(checked, name) for name in advice}
+        return advice.read(self.metadata, self.path.name)
 
     @functools.cached_property
     def input_size(self) -> int:
