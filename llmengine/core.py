@@ -192,7 +192,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     load_seconds: float = 0.0  # what loading the model took
     process: ProcessUsage | None = None  # the engine's, as of a moment ago
     devices: tuple[DeviceUsage, ...] = ()  # GPUs in use
-    memory_headroom: int = 0  # bytes up to the ceiling, as of a moment ago
+    memory_headroom_bytes: int = 0  # bytes up to the ceiling, as of a moment ago
     memory_drops: int = 0  # times that caches were dropped to stay under it
 
     @property

@@ -45,6 +45,11 @@ def test_the_engines_counters_are_read_when_asked_for() -> None:
     assert samples(metrics.exposition()[0].decode())["llmengine_prompt_tokens_total"] == 20
 
 
+def test_engines_that_were_lost_are_counted() -> None:
+    metrics = Metrics("m", Stats, restarts=lambda: 3)
+    assert samples(metrics.exposition()[0].decode())["llmengine_engine_restarts_total"] == 3
+
+
 def test_the_prompt_cache_is_counted_by_tier() -> None:
     memory = TierStats(entries=3, bytes=300, pinned=1, max_entries=9, max_bytes=900, hits=4)
     memory.hit_tokens, memory.misses, memory.evictions = 40, 2, {"size": 5, "ttl": 1}

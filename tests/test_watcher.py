@@ -228,14 +228,14 @@ def test_an_engine_drops_its_caches_and_fills_them_again(monkeypatch: pytest.Mon
         assert eventually(lambda: not cache.list() and not engine.stats().slots_idle)
         stats = engine.stats()
         assert stats.memory_drops >= 1
-        assert stats.memory_headroom < 0
+        assert stats.memory_headroom_bytes < 0
         assert stats.process is not None
         assert stats.process.memory_bytes > 20 * MEBIBYTE
         memory = cache.stats().memory
         assert memory is not None
         assert memory.evictions == {"pressure": 3}
         short = False
-        assert eventually(lambda: engine.stats().memory_headroom > 0)
+        assert eventually(lambda: engine.stats().memory_headroom_bytes > 0)
         real.run(engine, asked[:1])
         assert eventually(lambda: len(cache.list()) == 1)
 

@@ -90,6 +90,6 @@ def counted(
         last_step_seconds=runner.last_step_seconds,
         process=watcher.process,
         devices=watcher.devices,
-        memory_headroom=watcher.headroom,
+        memory_headroom_bytes=watcher.headroom,
         memory_drops=watcher.drops,
     )

@@ -34,7 +34,7 @@ GAUGES = {
     "cells_used": "Tokens that the KV cache holds.",
     "cache_hit_rate": "Share of prompt tokens that was reused.",
     "last_step_seconds": "Duration of the last step.",
-    "memory_headroom": "Bytes left up to the memory ceiling.",
+    "memory_headroom_bytes": "Bytes left up to the memory ceiling.",
     "load_seconds": "Time that loading the model took.",
 }
 
@@ -51,8 +51,9 @@ class EngineStats(Protocol):
 
 
 class EngineCollector(Collector):
-    def __init__(self, stats: Callable[[], EngineStats]) -> None:
+    def __init__(self, stats: Callable[[], EngineStats], restarts: Callable[[], int]) -> None:
         self._stats = stats
+        self._restarts = restarts
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: the names are not asked for while the engine still loads."""
@@ -70,3 +71,5 @@ class EngineCollector(Collector):
         for reason, count in stats.finished.items():
             finished.add_metric([reason], count)
         yield finished
+        help = "Engines that were lost and started anew."
+        yield CounterMetricFamily("llmengine_engine_restarts", help, self._restarts())

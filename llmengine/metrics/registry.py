@@ -27,6 +27,7 @@ class Metrics:
         model: str,
         stats: Callable[[], EngineStats],
         cache: Callable[[], CacheStats | None] = lambda: None,
+        restarts: Callable[[], int] = lambda: 0,
     ) -> None:
         """Of `model`, as the server names it."""
         self.registry = CollectorRegistry()
@@ -53,7 +54,7 @@ class Metrics:
         self._decode = self._histogram(
             "request_decode", "Time from a request's first token to its last.", WHOLE
         )
-        self.registry.register(EngineCollector(stats))
+        self.registry.register(EngineCollector(stats, restarts))
         self.registry.register(CacheCollector(cache))
         self.registry.register(MachineCollector(stats))
 

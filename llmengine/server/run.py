@@ -18,6 +18,7 @@ from llmengine.loading import Loading
 from llmengine.server import tls
 from llmengine.server.app import App
 from llmengine.server.lifecycle import Lifecycle
+from llmengine.server.notify import Notifier
 from llmengine.server.state import State
 from llmengine.server.warming import warm_all
 
@@ -92,16 +93,22 @@ async def serve(
     )
     await server.startup()
     await server.start_serving()
+    notifier = Notifier()
+    notifier.tell(STATUS="loading the model")
+    alive = asyncio.create_task(notifier.keep_alive())
     try:
         lifecycle.state = state = await _load(lifecycle, open_host, stop, warm)
         if state:
+            notifier.tell(READY="1", STATUS=f"serving {state.model}")
             ready(state)
             warming = asyncio.create_task(warm_all(state))
             await stop.wait()
             warming.cancel()
             lifecycle.draining = True
+            notifier.tell(STOPPING="1", STATUS="finishing what runs")
             await _drain(state.host, lifecycle.config.server.drain_seconds)
     finally:
+        alive.cancel()
         server.close()
         await _close_connections(server)
         if lifecycle.state:

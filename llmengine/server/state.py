@@ -44,7 +44,9 @@ class State:
         self.dispatcher = Dispatcher(host, config.server.keepalive_seconds)
         self.responses = ResponseStore(config.server)
         self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
-        self.metrics = Metrics(self.model, host.stats, self._cache_stats)
+        self.metrics = Metrics(
+            self.model, host.stats, self._cache_stats, lambda: host.state().restarts
+        )
         traces = open_traces(config.tracing, self.model)
         self.journal = Journal(host, config, self.metrics, traces)
         # Templates and tokenizers take their time with long prompts; streams go on meanwhile.
