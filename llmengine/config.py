@@ -132,6 +132,18 @@ class ServerConfig(Section, frozen=True):
     responses_ttl_seconds: Annotated[
         float, option("Seconds that a response stays stored; 0: no limit.", ge=0)
     ] = 2_592_000.0
+    files_path: Annotated[
+        str, option("Folder of /v1/files and /v1/batches; empty: in the user's data folder.")
+    ] = ""
+    files_max_size_mb: Annotated[
+        int, option("Disk for files and batches, in MiB; 0: there are none.", ge=0, le=2**30)
+    ] = 256
+    files_ttl_seconds: Annotated[
+        float, option("Seconds that files and ended batches stay; 0: no limit.", ge=0)
+    ] = 2_592_000.0
+    batch_concurrency: Annotated[
+        int, option("Requests of batches that are answered at once.", ge=1, le=128)
+    ] = 2
 
 
 class ModelConfig(Section, frozen=True):

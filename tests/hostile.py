@@ -15,9 +15,12 @@ POSTS = [each for each in OPERATIONS if each.method == "post" and each.body]
 
 # A good value of each member that a body may need.
 SAMPLES: dict[str, Any] = {
+    "completion_window": "24h",
     "content": "hi",
     "documents": ["hi"],
+    "endpoint": "/v1/completions",
     "input": "hi",
+    "input_file_id": "file-0",
     "max_tokens": 4,
     "messages": [{"role": "user", "content": "hi"}],
     "model": "fake",
@@ -37,6 +40,8 @@ def good(operation: Operation) -> dict[str, Any]:
     names = names or [next(each for each in ONE_OF if each in all_names)]
     return {name: SAMPLES[name] for name in names}
 
+
+BATCH = b'{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "hi"}}'
 
 # In place of a body.
 WHOLE = [

@@ -40,7 +40,7 @@ OWNERS = {
     "rich": {"cli"},
     "jinja2": {"chat"},
     "tomli": {"settings"},
-    "diskcache": {"cache", "server/responses_store.py"},
+    "diskcache": {"cache", "server/folder.py"},
     "llguidance": {"llama", "grammar"},
     "opentelemetry": {"server/tracing.py"},
     "aiohttp": {"bench"},

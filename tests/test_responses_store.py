@@ -115,7 +115,7 @@ def test_what_another_version_stored_is_not_there(
 def test_a_folder_that_is_busy_costs_the_storing_only(
     at: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmengine.server.responses_store.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("llmengine.server.folder.BUSY_SECONDS", 0.05)
     kept = store(at)
     assert kept.keep("", stored("resp_1"))
     other = sqlite3.connect(at / "cache.db", isolation_level=None)

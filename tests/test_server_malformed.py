@@ -12,7 +12,7 @@ import httpx
 import pytest
 import real
 from fakes import FakeHost
-from hostile import POSTS, bodies, good
+from hostile import BATCH, POSTS, SAMPLES, bodies, good
 from patience import PATIENCE
 from serving import config, serving
 
@@ -42,6 +42,10 @@ def client() -> Iterator[httpx.Client]:
     cache = PromptCache(MemoryTier(1 << 20, 100, 0, LRU()), None)
     settings = config(max_body_mb=2, strict_parameters=True)
     with FakeHost(cache=cache) as host, serving(host, settings) as client:
+        # What a batch is made of has to be there.
+        form = {"file": ("in.jsonl", BATCH)}
+        file = client.post("/v1/files", data={"purpose": "batch"}, files=form)
+        SAMPLES["input_file_id"] = file.json()["id"]
         yield client
 
 

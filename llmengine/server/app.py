@@ -15,11 +15,13 @@ from llmengine.errors import ConfigError
 from llmengine.keys import ANONYMOUS
 from llmengine.log import NAME as LOGGER
 from llmengine.server import (
+    batches,
     cache,
     chat,
     completions,
     embeddings,
     errors,
+    files,
     fine_tuning,
     health,
     messages,
@@ -40,10 +42,12 @@ NAME = "llmengine"
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
 
 FAMILIES = (
+    batches,
     cache,
     chat,
     completions,
     embeddings,
+    files,
     fine_tuning,
     health,
     messages,

@@ -58,10 +58,13 @@ def _operation(document: Document, method: str, path: str, operation: Document) 
     )
     parts = []
     if body := operation.get("requestBody"):
-        parts.append(_fields(document, "Body", body["content"]["application/json"]["schema"]))
+        ((media, content),) = body["content"].items()
+        name = "Body" if media == "application/json" else "Form"
+        parts.append(_fields(document, name, content["schema"]))
     answer = next(iter(operation["responses"].values()))
-    if content := answer.get("content"):
-        parts.append(_fields(document, "Answer", content["application/json"]["schema"]))
+    content = answer.get("content", {})
+    if answered := content.get("application/json"):
+        parts.append(_fields(document, "Answer", answered["schema"]))
         if events := content.get("text/event-stream"):
             data = events["schema"]["properties"]["data"]["anyOf"][0]["contentSchema"]
             for each in data.get("anyOf", [data]):

@@ -6,7 +6,7 @@ import hmac
 
 from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError
-from llmengine.keys import Key, KeyFile, Scope, digest
+from llmengine.keys import ANONYMOUS, Key, KeyFile, Scope, digest
 
 ALL: tuple[Scope, ...] = ("inference", "metrics", "admin")
 
@@ -41,6 +41,13 @@ class Keyring:
     def shared(self) -> bool:
         """Whether several keys may ask the model, so that one can stand in another's way."""
         return sum("inference" in key.scopes for key in self._keys) > 1
+
+    def holder(self, digest: str) -> Key | None:
+        """The key with this digest, ANONYMOUS of none; None if it opens nothing any more."""
+        if not digest:
+            return None if self.guards("inference") else ANONYMOUS
+        found = (key for key in self._keys if key.digest == digest and "inference" in key.scopes)
+        return next(found, None)
 
     def find(self, secret: str) -> Key | None:
         sent, found = digest(secret), None

@@ -14,6 +14,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from llmengine import __version__
 from llmengine.inventory import CacheStats, EntryDetail, Warmed
 from llmengine.server import (
+    batches_wire,
     bodies,
     docs_page,
     embeddings,
@@ -42,6 +43,8 @@ class Operation(Struct, frozen=True):
     error: type[Struct] = wire.ErrorBody
     query: tuple[str, ...] = ()
     status: int = 200
+    form: type[Struct] | None = None  # of a body that is a form
+    media: str = ""  # of an answer that is no JSON
 
     @property
     def id(self) -> str:
@@ -49,7 +52,8 @@ class Operation(Struct, frozen=True):
 
     @property
     def types(self) -> list[Any]:
-        return [each for each in (self.body, self.answer, self.events, self.error) if each]
+        members = (self.body, self.form, self.answer, self.events, self.error)
+        return [each for each in members if each]
 
 
 OPERATIONS = (
@@ -106,6 +110,35 @@ OPERATIONS = (
     Operation(
         "post", "/rerank", "embeddings", "The same as /v1/rerank.",
         rerank.RerankBody, rerank.Reranked,
+    ),
+    Operation(
+        "post", "/v1/files", "batches", "Upload a file of requests.",
+        answer=batches_wire.FileObject, form=batches_wire.FileForm,
+    ),
+    Operation(
+        "get", "/v1/files", "batches", "All files.",
+        answer=batches_wire.FileList, query=("purpose", "limit", "order", "after"),
+    ),
+    Operation("get", "/v1/files/{id}", "batches", "One file.", answer=batches_wire.FileObject),
+    Operation(
+        "delete", "/v1/files/{id}", "batches", "Delete it.", answer=batches_wire.FileDeleted
+    ),
+    Operation(
+        "get", "/v1/files/{id}/content", "batches", "What is in it.",
+        media="application/octet-stream",
+    ),
+    Operation(
+        "post", "/v1/batches", "batches", "Have the requests of a file answered.",
+        batches_wire.BatchBody, batches_wire.Batch,
+    ),
+    Operation(
+        "get", "/v1/batches", "batches", "All batches.",
+        answer=batches_wire.BatchList, query=("limit", "order", "after"),
+    ),
+    Operation("get", "/v1/batches/{id}", "batches", "One batch.", answer=batches_wire.Batch),
+    Operation(
+        "post", "/v1/batches/{id}/cancel", "batches", "Answer no more of it.",
+        answer=batches_wire.Batch,
     ),
     Operation("get", "/v1/models", "models", "The model that is served.", answer=wire.ModelList),
     Operation("get", "/v1/models/{name}", "models", "One model by its name.", answer=wire.Model),
@@ -202,10 +235,15 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if operation.body:
         content = {"application/json": {"schema": schemas[operation.body]}}
         found["requestBody"] = {"required": True, "content": content}
+    if operation.form:
+        content = {"multipart/form-data": {"schema": schemas[operation.form]}}
+        found["requestBody"] = {"required": True, "content": content}
     return found
 
 
 def _answer(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    if operation.media:
+        return {"description": operation.summary, "content": {operation.media: {}}}
     if not operation.answer:
         return {"description": operation.summary}
     found = _json("The answer.", schemas[operation.answer])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from sanic import Blueprint, HTTPResponse, Request
@@ -10,6 +9,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from llmengine.errors import InvalidRequest, NotFound
 from llmengine.server import wire
 from llmengine.server.generation import answer_chat, head
+from llmengine.server.page import page
 from llmengine.server.reader import Reader
 from llmengine.server.record import record_of
 from llmengine.server.responses_format import ResponsesFormat
@@ -17,8 +17,6 @@ from llmengine.server.responses_request import asked
 from llmengine.server.responses_store import Stored
 from llmengine.server.responses_wire import InputTokenCount, ItemList, Response, ResponseDeleted
 from llmengine.server.state import State, state_of
-
-_LIMIT = re.compile(r"[1-9]\d?|100", re.ASCII)
 
 blueprint = Blueprint("responses")
 
@@ -103,24 +101,12 @@ def _missing(id: str) -> NotFound:
 
 
 def _page(stored: Stored, query: Any) -> ItemList:
-    order, after = query.get("order", "desc"), query.get("after")
-    limit = query.get("limit", "20")
-    if order not in ("asc", "desc"):
-        raise InvalidRequest("`order`: 'asc' or 'desc' is expected", param="order")
-    if not _LIMIT.fullmatch(limit):
-        raise InvalidRequest("`limit`: 1 to 100 is expected", param="limit")
-    items = stored.input if order == "asc" else stored.input[::-1]
-    if after is not None:
-        ids = [each.id for each in items]
-        if after not in ids:
-            raise InvalidRequest(f"`after`: there is no item {after[:100]!r}", param="after")
-        items = items[ids.index(after) + 1 :]
-    page = items[: int(limit)]
+    shown, more = page(stored.input, query)
     return ItemList(
-        data=page,
-        first_id=page[0].id if page else None,
-        last_id=page[-1].id if page else None,
-        has_more=len(page) < len(items),
+        data=shown,
+        first_id=shown[0].id if shown else None,
+        last_id=shown[-1].id if shown else None,
+        has_more=more,
     )
 
 

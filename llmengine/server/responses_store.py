@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import sqlite3
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-import diskcache
 import msgspec
 import platformdirs
 from msgspec import Struct
 
-from llmengine.cache.raw_disk import RawDisk
 from llmengine.config import ServerConfig
 from llmengine.errors import ConfigError
+from llmengine.server.folder import FAULTS, open_folder
 from llmengine.server.responses_wire import Item, Response
 
 MEBIBYTE = 1024 * 1024
-BUSY_SECONDS = 10.0  # how long to wait for another process's transaction
 
 _logger = logging.getLogger("llmengine.server")
 
@@ -51,14 +46,14 @@ class ResponseStore:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._limit = config.responses_max_size_mb * MEBIBYTE
-        self._open = functools.cache(lambda: _open(folder(config)))
+        self._open = functools.cache(lambda: open_folder(folder(config), "server.responses_path"))
 
     def keep(self, key: str, stored: Stored) -> bool:
         """Keep an answer for the holder of the API key `key`; False if the disk failed, which is
         logged: the answer itself is none the worse."""
         try:
             self._put(key, stored)
-        except (ConfigError, OSError, sqlite3.Error, diskcache.Timeout) as error:
+        except (ConfigError, *FAULTS) as error:
             _logger.warning("a response is not stored: %s", error)
             return False
         return True
@@ -95,24 +90,3 @@ def folder(config: ServerConfig) -> Path:
 def _name(key: str, id: str) -> str:
     tenant = key.encode("utf-8", "surrogateescape")
     return f"{blake2b(tenant, digest_size=16).hexdigest() if key else ''}/{id}"
-
-
-def _open(directory: Path) -> Any:
-    """A folder that only its user can look into; one with other things in it is left alone."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = os.listdir(directory)
-        if names and diskcache.core.DBNAME not in names:
-            raise FileExistsError("it holds other files; name an empty folder")
-        directory.chmod(0o700)
-        return diskcache.Cache(
-            str(directory),
-            timeout=BUSY_SECONDS,
-            disk=RawDisk,
-            eviction_policy="none",  # diskcache's would pass the limit
-            cull_limit=0,
-            statistics=0,
-            tag_index=0,
-        )
-    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        raise ConfigError(f"server.responses_path: {directory}: {error}") from error

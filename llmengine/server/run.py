@@ -17,6 +17,7 @@ from llmengine.errors import ConfigError, EngineError
 from llmengine.loading import Loading
 from llmengine.server import tls
 from llmengine.server.app import App
+from llmengine.server.batch_work import work_on_batches
 from llmengine.server.lifecycle import Lifecycle
 from llmengine.server.notify import Notifier
 from llmengine.server.state import State
@@ -101,9 +102,14 @@ async def serve(
         if state:
             notifier.tell(READY="1", STATUS=f"serving {state.model}")
             ready(state)
-            warming = asyncio.create_task(warm_all(state))
+            chores = [
+                asyncio.create_task(warm_all(state)),
+                asyncio.create_task(work_on_batches(app, state)),
+            ]
             await stop.wait()
-            warming.cancel()
+            for chore in chores:
+                chore.cancel()
+            await asyncio.wait(chores)
             lifecycle.draining = True
             notifier.tell(STOPPING="1", STATUS="finishing what runs")
             await _drain(state.host, lifecycle.config.server.drain_seconds)

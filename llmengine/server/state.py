@@ -22,7 +22,9 @@ from llmengine.errors import InvalidRequest, ModelNotFound
 from llmengine.inventory import CacheStats
 from llmengine.metrics import Metrics
 from llmengine.sampling import advised
+from llmengine.server.batch_state import BatchState
 from llmengine.server.dispatch import Dispatcher
+from llmengine.server.files_store import FilesStore
 from llmengine.server.journal import Journal
 from llmengine.server.responses_format import ResponsesFormat
 from llmengine.server.responses_store import ResponseStore
@@ -43,6 +45,8 @@ class State:
         self.marks = Marks(host, self.template)
         self.dispatcher = Dispatcher(host, config.server.keepalive_seconds)
         self.responses = ResponseStore(config.server)
+        self.files = FilesStore(config.server)
+        self.batches = BatchState()
         self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
         self.metrics = Metrics(
             self.model, host.stats, self._cache_stats, lambda: host.state().restarts
@@ -107,6 +111,7 @@ class State:
 
     def close(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)
+        self.files.close()
         self.journal.close()
 
 
