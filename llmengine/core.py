@@ -206,6 +206,7 @@ class HostState(Struct, frozen=True, kw_only=True):
 
     phase: Literal["ready", "degraded", "failed"] = "ready"
     reason: str = ""  # in words, where it is not ready
+    pid: int = 0  # of the process that it is in
     restarts: int = 0  # engines that were lost and started anew
     stalled: float = 0.0  # seconds that the engine has not got on with the work it has
 

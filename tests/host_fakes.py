@@ -33,6 +33,7 @@ class FakeChild:
         self.engine = engine
         self.frozen = False
         self.last_words = "the last words"
+        self.pid = 0
         self._load = load
         self._channel = Channel[wire.FromEngine](own, wire.FromEngine)
         worker = Worker(Channel(self._its, wire.ToEngine), self._open, lambda: None)

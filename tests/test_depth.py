@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmengine.errors import InvalidRequest
 from llmengine.server.bodies import MAX_MESSAGES, MAX_TOOLS, ChatBody, decode
-from llmengine.server.depth import MAX_DEPTH, check_depth
+from llmengine.server.depth import MAX_COUNT, MAX_DEPTH, check_depth
 
 
 def deep(body: bytes) -> bool:
@@ -80,6 +80,12 @@ def test_too_deep(body: bytes) -> None:
 )
 def test_wide_is_not_deep(body: bytes) -> None:
     assert not deep(body)
+
+
+def test_there_may_not_be_too_many() -> None:
+    assert not deep(b"[" + b"[]," * (MAX_COUNT - 1) + b"]")
+    with pytest.raises(InvalidRequest, match="more than 1000000 lists and objects"):
+        check_depth(b"[" + b"{}," * MAX_COUNT + b"]")
 
 
 def test_lists_have_bounds() -> None:

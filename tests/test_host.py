@@ -151,7 +151,7 @@ def test_what_kills_the_engine_is_failed_alone(
     assert {client.texts[name] for name in innocent} == {LONG}
     error = client.last["poison"].error
     assert error.kind == "Internal"
-    assert error.message == "the engine died 4 times over this; it is not tried again"
+    assert error.message == "the engine died over this 4 times: it is not tried again"
     assert host.state().restarts == 4
     assert host.stats().finished == {"stop": 5, "error": 1}
     host.submit(request("next"), client)

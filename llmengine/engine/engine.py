@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -316,7 +317,7 @@ class Engine:
         )
 
     def state(self) -> HostState:
-        return HostState(stalled=self._pulse.age)
+        return HostState(pid=os.getpid(), stalled=self._pulse.age)
 
     def cache(self) -> CacheControl | None:
         if not self._config.cache.enabled:

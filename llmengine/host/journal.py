@@ -266,7 +266,8 @@ class Journal:
         return found
 
     def _condemn(self, entry: Entry) -> Outputs:
-        error = Internal(f"the engine died {entry.deaths} times over this; it is not tried again")
+        times = f"{entry.deaths} time{'s' * (entry.deaths > 1)}"
+        error = Internal(f"the engine died over this {times}: it is not tried again")
         for number in [n for n, each in (self.calls | self._accepting).items() if each is entry]:
             self.refuse(number, error)
         left = [each for each in self.requests.values() if each is entry]

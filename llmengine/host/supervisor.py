@@ -71,7 +71,8 @@ class Supervisor:
 
     @property
     def state(self) -> HostState:
-        return replace(self._state, stalled=self._watchdog.stalled if self.ready else 0.0)
+        stalled = self._watchdog.stalled if self.ready else 0.0
+        return replace(self._state, pid=self._child.pid, stalled=stalled)
 
     def check(self) -> None:
         """Raises ModelUnavailable where nothing new is taken."""
