@@ -192,6 +192,17 @@ def test_the_ceiling_of_the_process_counts_too(monkeypatch: pytest.MonkeyPatch) 
     assert "0.05 GiB are free" in refusal(real.config(memory_ceiling_mb=own + 52))
 
 
+@pytest.mark.model
+def test_a_projector_counts_as_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "mmproj.gguf"
+    with path.open("wb") as file:
+        file.truncate(300 * MEBIBYTE)  # a hole: it takes no disk
+    free(monkeypatch, 250)
+    assert fit.cells(real.MODEL, real.config(context_size=4096)) == 4096
+    told = refusal(real.config(context_size=4096, mmproj=str(path)))
+    assert "(weights 0.30 GiB, KV cache of 4096 tokens 0.01 GiB" in told
+
+
 def test_gpus_are_asked_for_what_lies_on_them() -> None:
     need = Footprint(weights=900, state=100, compute=7, device_compute=5, share=0.75)
     assert (need.host, need.device) == (257, 755)

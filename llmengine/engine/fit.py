@@ -77,6 +77,8 @@ class Plan:
         self._model = model
         self._config = config
         self._free = free
+        projector = locate.find_projector(config.model)
+        self._projector = locate.size_of(projector) if projector else 0  # bytes
         self._wanted = sizing.context_cells(model, config)
 
     def cells(self) -> int:
@@ -92,9 +94,10 @@ class Plan:
     def _need(self, config: Config, cells: int) -> Footprint:
         kept = config.cache.max_sequences if config.cache.enabled else 0
         threads = sizing.threads(config)
-        return self._model.footprint(
+        found = self._model.footprint(
             config, cells=cells, sequences=config.slots + kept, threads=threads
         )
+        return replace(found, weights=found.weights + self._projector)
 
     def _fits(self, config: Config, cells: int) -> bool:
         try:
