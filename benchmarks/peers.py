@@ -12,7 +12,6 @@ build lacks of ours is told: without it the same code is slower.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import re
 import subprocess
@@ -43,6 +42,7 @@ from llmengine.bench.report import Machine, Row, Spread
 from llmengine.cli.table import Column
 from llmengine.config import Config
 from llmengine.llama import library
+from llmengine.loop import run_until_interrupted
 
 EMBEDDED = Path(__file__).parent.parent / "models" / "tiny-chat.gguf"
 
@@ -171,7 +171,7 @@ def _rounds(
 def _asked(url: str, wanted: Comparison) -> Callable[[], Row]:
     def measure() -> Row:
         found = Found()
-        asyncio.run(server.measure(url, "", wanted.plan, found, Silent()))
+        run_until_interrupted(server.measure(url, "", wanted.plan, found, Silent()))
         return next(row for row in found.rows if row.group.endswith(wanted.part))
 
     return measure

@@ -164,6 +164,18 @@ def test_what_the_context_has_no_room_for_is_left_out(config: Config) -> None:
     assert all(row.figures["tokens_per_second"].least > 0 for row in found.rows)
 
 
+def test_shares_beyond_the_limits_are_explained(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Limits(bandwidth=1.0, arithmetic=1.0, kind="q8_0")
+    monkeypatch.setattr(limits, "measure", lambda *_: slow)
+    found = Found()
+    plan = Plan(prompt=8, generate=4, depths=(0,), batches=(), repetitions=1)
+    local.measure(config, plan, found, Silent())
+    assert found.notes[1:] == [local.BUSY]
+    assert found.rows[0].figures["arithmetic_share"].median > 1
+
+
 def test_nothing_to_measure_is_told(config: Config) -> None:
     plan = Plan(prompt=0, generate=0, batches=())
     with pytest.raises(InvalidRequest, match="there is nothing to measure"):

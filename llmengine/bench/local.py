@@ -19,6 +19,9 @@ from llmengine.llama.traits import traits_of
 from llmengine.llama.work import Work, work_of
 from llmengine.models.locate import find
 
+DOUBTFUL = 1.1  # of a limit
+BUSY = "shares above 100 % tell that the machine was busy while its limits were measured"
+
 
 @dataclass
 class Found:
@@ -55,6 +58,13 @@ def measure(
             for trial, rates in speed.run(stepper, trials, plan, progress):
                 used = _share(trial, rates, work, measured, sizing.cell_bytes(model, config))
                 found.rows.append(speed.row(trial, rates, used))
+                if used and max(used.memory, used.arithmetic) > DOUBTFUL:
+                    _note_once(found.notes, BUSY)
+
+
+def _note_once(notes: list[str], note: str) -> None:
+    if note not in notes:
+        notes.append(note)
 
 
 def possible(plan: Plan, model: Model, notes: list[str]) -> list[Trial]:

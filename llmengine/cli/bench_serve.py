@@ -111,13 +111,12 @@ def serve(
 
 
 def _measure(settings: Settings, shape: str, url: str, key: str, plan: Plan, found: Found) -> None:
-    import asyncio
-
     from llmengine.bench.server import measure
     from llmengine.cli.bench_progress import shown
+    from llmengine.loop import run_until_interrupted
 
     with _server(settings, shape, url, key, found) as (url, key), shown() as progress:
-        asyncio.run(measure(url, key, plan, found, progress))
+        run_until_interrupted(measure(url, key, plan, found, progress))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from llmengine.chat.warm_file import WarmFile
 from llmengine.core import Host
 from llmengine.errors import ConfigError, EngineError
 from llmengine.loading import Loading
+from llmengine.loop import new as new_loop
 from llmengine.server import tls
 from llmengine.server.app import App
 from llmengine.server.batch_work import work_on_batches
@@ -52,7 +53,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run `main` on the fastest event loop there is."""
-    loop = _new_loop()
+    loop = new_loop()
     asyncio.set_event_loop(loop)
     try:
         loop.run_until_complete(main)
@@ -60,14 +61,6 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # it has no build for every platform
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 async def serve(

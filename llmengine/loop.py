@@ -1,0 +1,34 @@
+"""The fastest event loop that is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+
+def new() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # it has no build for every platform
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def run_until_interrupted(main: Coroutine[Any, Any, None]) -> None:
+    """Run `main` to its end; SIGINT cancels it, and then KeyboardInterrupt is raised.
+
+    For the main thread only.
+    """
+    loop = new()
+    task = loop.create_task(main)
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

@@ -1,0 +1,46 @@
+"""Event loops that are interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from llmengine import loop
+
+
+def test_a_coroutine_runs_to_its_end() -> None:
+    seen: list[int] = []
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        seen.append(1)
+
+    loop.run_until_interrupted(main())
+    assert seen == [1]
+
+
+def test_an_interrupt_lets_it_clean_up() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("cleaned up")
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_interrupted(main())
+    assert seen == ["cleaned up"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_errors_come_through() -> None:
+    async def main() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        loop.run_until_interrupted(main())
