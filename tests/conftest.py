@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 
 collect_ignore = ["clients"]  # they have an environment of their own
 
+
+# A shell has what runs in its background ignore it, and so would the commands under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile(
