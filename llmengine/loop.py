@@ -21,6 +21,7 @@ def run_until_interrupted(main: Coroutine[Any, Any, None]) -> None:
 
     For the main thread only.
     """
+    before = signal.getsignal(signal.SIGINT)
     loop = new()
     task = loop.create_task(main)
     loop.add_signal_handler(signal.SIGINT, task.cancel)
@@ -29,6 +30,6 @@ def run_until_interrupted(main: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+        signal.signal(signal.SIGINT, before)  # uvloop leaves its own
