@@ -114,6 +114,19 @@ class ServerConfig(Section, frozen=True):
         ),
     ] = 30.0
     max_body_mb: Annotated[int, option("Largest request body, in MiB.", ge=1, le=1024)] = 16
+    media_hosts: Annotated[
+        tuple[str, ...],
+        option(
+            "Hosts from which images and sound given by URL are fetched, like example.com, "
+            "*.example.com, or * for any; none: only what comes in the request itself is taken."
+        ),
+    ] = ()
+    media_max_mb: Annotated[
+        int, option("Largest image or recording that is fetched, in MiB.", ge=1, le=1024)
+    ] = 16
+    media_timeout_seconds: Annotated[
+        float, option("Seconds that fetching one may take.", ge=0.1, le=600)
+    ] = 10.0
     enable_cors: Annotated[
         bool, option("Answer browsers of other origins (those in cors_origins).")
     ] = False

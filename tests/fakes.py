@@ -12,11 +12,14 @@ from concurrent.futures import Future
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from llmengine.core import (
     CacheControl,
     FinishReason,
     HostState,
     Infill,
+    Media,
     ModelInfo,
     Output,
     Pair,
@@ -34,6 +37,7 @@ from llmengine.errors import (
     EngineError,
     EngineOverloaded,
     ErrorInfo,
+    InvalidRequest,
     ModelUnavailable,
 )
 
@@ -72,6 +76,7 @@ class FakeHost:
         infill: bool = False,
         ranks: bool = False,
         cache: PromptCache | None = None,
+        media: tuple[str, ...] = (),
     ) -> None:
         """Requests to warm `cache` put there a state of as many bytes as tokens."""
         self.answer = answer
@@ -88,7 +93,7 @@ class FakeHost:
         self.most_running = 0
         self._finished: dict[str, int] = {}
         self._completion_tokens = 0
-        self._info = _info(name, template, context, infill, ranks)
+        self._info = replace(_info(name, template, context, infill, ranks), media=media)
         self._cache = cache
         self._running: dict[str, _Running] = {}
         self._open = threading.Event()
@@ -179,8 +184,14 @@ class FakeHost:
             text, bos = text.removeprefix(self._info.bos), True
         return [BOS] * bos + list(text.encode())
 
+    def media_tokens(self, media: Media) -> tuple[int, ...]:
+        """As many negative ids as its data has bytes, in brackets."""
+        if media.data == b"broken":
+            raise InvalidRequest("an image is damaged", code="invalid_image")
+        return (ord("["), *(-1 - byte for byte in media.data), ord("]"))
+
     def detokenize(self, tokens: Sequence[int]) -> str:
-        return bytes(token for token in tokens if token < 256).decode(errors="replace")
+        return bytes(token for token in tokens if 0 <= token < 256).decode(errors="replace")
 
     def piece(self, token: int) -> bytes:
         return {BOS: b"<s>", EOS: b"</s>"}.get(token) or bytes([token])

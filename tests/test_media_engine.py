@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mtmd_reference
 import numpy as np
 import pytest
+import real
+import tiny_models
+import tiny_projectors
+from media_files import image, sound
 
 from llmengine.core import Media, Request
 from llmengine.engine.engine import Engine
 from llmengine.errors import InvalidRequest, ModelUnavailable
 from llmengine.llama.vectors import Vectors
 from llmengine.sampling import SamplingParams
-from tests import mtmd_reference, real, tiny_models, tiny_projectors
-from tests.media_files import image, sound
 
 pytestmark = pytest.mark.model
 

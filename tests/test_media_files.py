@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from media_files import image, sound
 from PIL import Image
 
 from llmengine.errors import InvalidRequest
 from llmengine.media.picture import picture
 from llmengine.media.sound import check_sound
 from llmengine.media.spans import Span, ids, position, spans, whole
-from tests.media_files import image, sound
 
 FRAME = b"\xff\xfb\x90\x00" + bytes(413)  # MPEG 1, layer III, 128 kbit/s, 44.1 kHz
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from engine_fakes import Bench, FakeEncoder, answer, image_tokens, text_of
 
 from llmengine.core import Media
 from llmengine.errors import Internal, InvalidRequest
-from tests.engine_fakes import Bench, FakeEncoder, answer, image_tokens, text_of
 
 BEFORE, AFTER = list(range(1, 41)), list(range(50, 70))
 

@@ -83,6 +83,11 @@ def _cut(made: Prompt, most: int, keep: int) -> Prompt:
     dropped = len(made.tokens) - most
     if dropped <= 0:
         return made
+    if made.media:
+        raise InvalidRequest(
+            "`n_keep`: of a prompt with images or sound only whole turns can be left out",
+            param="n_keep",
+        )
     if keep >= most:
         raise InvalidRequest(
             f"`n_keep`: {keep} tokens would stay, and the prompt may have {most} beside an answer",

@@ -8,11 +8,13 @@ from itertools import takewhile
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmengine.chat.boundaries import boundaries
+from llmengine.chat.media import marked, pieces, shown
 from llmengine.chat.messages import Message, flat
 from llmengine.chat.template import ChatTemplate
-from llmengine.core import Host
+from llmengine.core import Host, Media
 from llmengine.errors import ContextLengthExceeded, InvalidRequest
 
 _PLACE = "place-of-llmengine"  # where the words of a message are to be found
@@ -27,6 +29,7 @@ class Prompt(Struct, frozen=True):
     keep: int | None = None  # as well
     dropped_messages: int = 0  # that were left out to make it fit
     dropped_tokens: int = 0
+    media: tuple[Media, ...] = ()  # as `core.Request` has them
 
 
 def of_messages(
@@ -41,18 +44,19 @@ def of_messages(
 ) -> Prompt:
     """The prompt for `messages`; `kwargs` are the template's own variables.
 
-    With `continued` it ends with the words of the last message. Raises InvalidRequest where the
-    template refuses them.
+    With `continued` it ends with the words of the last message. Images and sound are parts of
+    content, as `chat.media.part` makes them. Raises InvalidRequest where the template refuses them.
     """
+    messages, media = marked(messages)
     variables = {**kwargs, "tools": tools, "add_generation_prompt": add_generation_prompt}
     if continued:
-        return of_text(host, _until_last(template, messages, variables))
+        return of_text(host, _until_last(template, messages, variables), media)
     text = template.render(messages, **variables)
-    made = of_text(host, text)
+    made = of_text(host, text, media)
     if not host.info().needs_checkpoints:
         return made
     found = boundaries(host, template, messages, text, made.tokens, **variables)
-    return Prompt(text, made.tokens, found)
+    return replace(made, boundaries=found)
 
 
 def _until_last(
@@ -98,7 +102,7 @@ def of_text_beginning(host: Host, text: str) -> Prompt:
 
 def _common(host: Host, one: Prompt, other: Prompt) -> Prompt:
     tokens = one.tokens[: common_length(one.tokens, other.tokens)]
-    return Prompt(host.detokenize(tokens), tokens)
+    return Prompt(host.detokenize(tokens), tokens, media=one.media)
 
 
 def common_length(one: Sequence[int], other: Sequence[int]) -> int:
@@ -107,8 +111,12 @@ def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def of_text(host: Host, text: str, *, fits: bool = True) -> Prompt:
+def of_text(
+    host: Host, text: str, media: Mapping[str, Media] | None = None, *, fits: bool = True
+) -> Prompt:
     """The prompt for `text`, whose names of control tokens are those tokens.
+
+    It has the marks of `media` in it.
 
     Some templates write the beginning-of-text token themselves: it is never doubled. Raises
     ContextLengthExceeded where the text cannot fit but should, before it is tokenized, which takes
@@ -118,7 +126,18 @@ def of_text(host: Host, text: str, *, fits: bool = True) -> Prompt:
     if fits:
         _check_length(host, text)
     written = bool(bos) and text.startswith(bos)
-    return Prompt(text, tuple(host.tokenize(text, special=True, bos=not written)))
+    media = media or {}
+    found = pieces(text, media)
+    tokens: list[int] = []
+    if isinstance(found[0], Media):
+        found.insert(0, "")
+    for at, piece in enumerate(found):
+        if isinstance(piece, Media):
+            tokens += host.media_tokens(piece)
+        else:
+            tokens += host.tokenize(piece, special=True, bos=not (at or written))
+    brought = tuple(each for each in found if isinstance(each, Media))
+    return Prompt(shown(text, media), tuple(tokens), media=brought)
 
 
 def of_gap(host: Host, prefix: str, suffix: str) -> Prompt:

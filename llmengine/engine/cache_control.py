@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from llmengine.cache.prompt_cache import PromptCache
+from llmengine.engine.placed import text_of
 from llmengine.engine.slots import Slots
 from llmengine.inventory import CacheStats, EntryDetail, EntryInfo, HotStats
 from llmengine.llama.model import Model
-from llmengine.media.spans import spans
-
-MARK = "<media>"
 
 
 class EngineCache:
@@ -53,15 +51,7 @@ class EngineCache:
     def show(self, id: str) -> EntryDetail:
         found = self._tiers.show(id)
         own = found.scope.startswith(self._own_scope)
-        return replace(found, text=self._text(found.token_ids) if own else None)
-
-    def _text(self, tokens: Sequence[int]) -> str:
-        """With a mark where an image or a recording is."""
-        text, start = "", 0
-        for each in spans(tokens):
-            text += self._model.detokenize(tokens[start : each.start]) + MARK
-            start = each.end
-        return text + self._model.detokenize(tokens[start:])
+        return replace(found, text=text_of(self._model, found.token_ids) if own else None)
 
     def pin(self, id: str, pinned: bool = True) -> str:
         return self._tiers.pin(id, pinned)

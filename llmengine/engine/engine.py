@@ -32,7 +32,7 @@ from llmengine.engine.delivery import Outputs, deliver
 from llmengine.engine.describe import counted, describe
 from llmengine.engine.embedder import Job
 from llmengine.engine.message import Call, Cancel, Stop
-from llmengine.engine.placed import placed, salt_of
+from llmengine.engine.placed import placed, salt_of, text_of
 from llmengine.engine.pulse import Pulse
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.turnover import Turnover
@@ -284,7 +284,7 @@ class Engine:
         return self._projector.tokens(media)
 
     def detokenize(self, tokens: Tokens[int]) -> str:
-        return self._model.detokenize(tokens)
+        return text_of(self._model, tokens)
 
     def piece(self, token: int) -> bytes:
         return self._model.piece(token)

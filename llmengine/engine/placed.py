@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from llmengine.core import Media, Request
 from llmengine.errors import InvalidRequest
+from llmengine.llama.model import Model
 from llmengine.media.spans import SURE, Span, spans
+
+MARK = "<__media__>"
 
 
 class Placed(Struct, frozen=True):
@@ -44,3 +47,12 @@ def placed(request: Request, tokens_of: Callable[[Media], tuple[int, ...]]) -> t
 def salt_of(parts: tuple[Placed, ...]) -> str:
     """What keeps prompts apart that the ids of their shortest spans might not."""
     return "".join(each.digest.hex() for each in parts if each.span.length < SURE)
+
+
+def text_of(model: Model, tokens: Sequence[int]) -> str:
+    """The text of a prompt, with a mark where an image or a recording is."""
+    text, start = "", 0
+    for each in spans(tokens):
+        text += model.detokenize(tokens[start : each.start]) + MARK
+        start = each.end
+    return text + model.detokenize(tokens[start:])

@@ -69,9 +69,21 @@ class StructuredOutputs(Struct, omit_defaults=True, forbid_unknown_fields=True):
     grammar: str | None = None
 
 
+class ImageUrl(Struct, omit_defaults=True):
+    url: str
+    detail: str | None = None  # models take what they take
+
+
+class InputAudio(Struct, omit_defaults=True):
+    data: str
+    format: str | None = None  # the data tells
+
+
 class ContentPart(Struct, omit_defaults=True):
     type: str
     text: str | None = None
+    image_url: ImageUrl | str | None = None
+    input_audio: InputAudio | None = None
 
 
 class CalledFunction(Struct):

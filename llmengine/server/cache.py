@@ -86,7 +86,7 @@ def _prepare(state: State, content: bytes) -> tuple[WarmBody, Prompt]:
     tools = checked(body.tools)
     if body.prompt is not None:
         return body, prompt.of_text_beginning(state.host, body.prompt)
-    messages = for_template(body.messages or ())
+    messages = for_template(body.messages or (), state.media)
     return body, prompt.of_beginning(state.host, state.template, messages, tools=tools)
 
 

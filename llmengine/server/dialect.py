@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct
 
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import SamplingOverrides
-from llmengine.server.bodies import ChatBody, Message
+from llmengine.server.bodies import ChatBody, ContentPart, Message
 
 # What means the same in every body that has it.
 _SHARED = {
@@ -45,8 +45,25 @@ def instructed(instructions: str | None, messages: Sequence[Message]) -> list[Me
     texts = [instructions] if instructions else []
     rest = list(messages)
     while rest and rest[0].role in ("system", "developer"):
-        texts.append(str(rest.pop(0).content))
+        content = rest[0].content
+        if not isinstance(content, str):
+            break  # there are images in it
+        texts.append(content)
+        del rest[0]
     return [Message("system", "\n\n".join(texts)), *rest] if texts else rest
+
+
+def joined(parts: Sequence[ContentPart]) -> str | list[ContentPart]:
+    """Parts of a message, of which several texts in a row become one."""
+    found: list[ContentPart] = []
+    for part in parts:
+        if part.type == "text" and found and found[-1].type == "text":
+            found[-1] = ContentPart("text", f"{found[-1].text}\n\n{part.text}")
+        else:
+            found.append(part)
+    if all(each.type == "text" for each in found):
+        return (found[0].text or "") if found else ""
+    return found
 
 
 @contextmanager

@@ -63,6 +63,7 @@ async def answer(
             deadline=end,
             boundaries=prompt.boundaries,
             keep=prompt.keep,
+            media=prompt.media,
             tenant=key.id,
             priority=urgency(key, body.priority),
             progress=bool(body.stream and body.return_progress),

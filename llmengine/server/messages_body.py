@@ -17,11 +17,21 @@ else:
     _Samplers = overrides("MessagesSamplers", "logprobs", "max_tokens", "stop")
 
 
+class Source(Struct):
+    """Where an image is."""
+
+    type: str
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+
 class Block(Struct):
     """Any block of a message's content; which members it needs follows from its type."""
 
     type: str
     text: str | None = None
+    source: Source | None = None
     thinking: str | None = None
     id: str | None = None
     name: str | None = None

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from llmengine.errors import InvalidRequest
-from llmengine.server.bodies import CalledFunction, Message, ToolCall
+from llmengine.server.bodies import CalledFunction, ContentPart, Message, ToolCall
+from llmengine.server.dialect import joined
 from llmengine.server.messages_body import Block, TurnMessage
 
 T = TypeVar("T")
@@ -38,19 +39,47 @@ def _turn(where: str, turn: TurnMessage) -> Iterator[Message]:
 
 def _request(where: str, content: Sequence[Block]) -> Iterator[Message]:
     """Results of tools are messages of their own."""
-    texts: list[str] = []
+    parts: list[ContentPart] = []
     for at, block in enumerate(content):
         if block.type != "tool_result":
-            texts.append(_text(block, f"{where}[{at}]"))
+            parts.append(_part(block, f"{where}[{at}]"))
             continue
-        if texts:
-            yield Message("user", "\n\n".join(texts))
-            texts = []
-        id = _needed(block.tool_use_id, f"{where}[{at}].tool_use_id")
-        result = text_of(block.content, f"{where}[{at}].content")
-        yield Message("tool", f"Error: {result}" if block.is_error else result, tool_call_id=id)
-    if texts or not content:
-        yield Message("user", "\n\n".join(texts))
+        if parts:
+            yield Message("user", joined(parts))
+            parts = []
+        yield _result(block, f"{where}[{at}]")
+    if parts or not content:
+        yield Message("user", joined(parts))
+
+
+def _result(block: Block, where: str) -> Message:
+    id = _needed(block.tool_use_id, f"{where}.tool_use_id")
+    blocks = block.content
+    if blocks is None or isinstance(blocks, str):
+        parts = [ContentPart("text", blocks or "")]
+    else:
+        parts = [_part(each, f"{where}.content[{at}]") for at, each in enumerate(blocks)]
+    result = joined(parts)
+    if block.is_error:
+        error = ContentPart("text", "Error: ")
+        result = f"Error: {result}" if isinstance(result, str) else [error, *result]
+    return Message("tool", result, tool_call_id=id)
+
+
+def _part(block: Block, where: str) -> ContentPart:
+    if block.type != "image":
+        return ContentPart("text", _text(block, where))
+    source = _needed(block.source, f"{where}.source")
+    if source.type == "url":
+        return ContentPart("image_url", image_url=_needed(source.url, f"{where}.source.url"))
+    if source.type != "base64":
+        raise InvalidRequest(
+            f"`{where}.source.type`: {source.type[:50]!r} is not offered, send base64 or a url",
+            param=f"{where}.source.type",
+            code="unsupported_content",
+        )
+    data = _needed(source.data, f"{where}.source.data")
+    return ContentPart("image_url", image_url=f"data:;base64,{data}")
 
 
 def _answer(where: str, content: Sequence[Block]) -> Message:
@@ -79,7 +108,7 @@ def _call(where: str, block: Block) -> ToolCall:
 def _text(block: Block, where: str) -> str:
     if block.type != "text":
         raise InvalidRequest(
-            f"`{where}.type`: {block.type[:50]!r} is not offered, this server takes text",
+            f"`{where}.type`: {block.type[:50]!r} is not offered, text and images are",
             param=f"{where}.type",
             code="unsupported_content",
         )

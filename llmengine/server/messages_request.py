@@ -50,6 +50,7 @@ NAMES = {
     r"response_format": "output_config.format",
     r"max_completion_tokens": "max_tokens",
     r"continue_final_message": "messages",
+    r"messages\[\d+\]\.content\[\d+\]\.image_url.*": "messages",
     r"reasoning_effort": "output_config.effort",
     r"thinking_budget": "thinking.budget_tokens",
     r"stop\b": "stop_sequences",

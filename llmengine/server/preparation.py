@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from llmengine.chat import overflow
+from llmengine.chat import media, overflow
 from llmengine.chat.output import OutputParser
 from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
@@ -16,6 +16,7 @@ from llmengine.sampling import Constraint, SamplingParams
 from llmengine.server import constraint, parameters
 from llmengine.server.bodies import ChatBody, Message
 from llmengine.server.functions import modern
+from llmengine.server.media import MediaReader
 from llmengine.server.overflow import policy_of
 from llmengine.server.state import State
 from llmengine.server.tools import ToolPlan, plan_of
@@ -23,7 +24,7 @@ from llmengine.server.tools import ToolPlan, plan_of
 # Variables of a template that follow from other parameters, and arguments on their way to it.
 _RESERVED = frozenset(
     {"add_generation_prompt", "bos_token", "eos_token", "host", "messages", "self", "template"}
-    | {"tools"}
+    | {"continued", "policy", "tools", "wanted"}
 )
 
 
@@ -65,7 +66,7 @@ def conversation(state: State, body: ChatBody, plan: ToolPlan) -> Prompt:
     made = overflow.of_messages(
         state.host,
         state.template,
-        for_template(body.messages),
+        for_template(body.messages, state.media),
         policy,
         wanted=_wanted(state, body),
         tools=plan.given,
@@ -97,25 +98,23 @@ def _continues(body: ChatBody) -> bool:
     return True
 
 
-def for_template(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
-    """The messages as a template takes them."""
-    return [_message(at, each) for at, each in enumerate(messages)]
+def for_template(messages: Sequence[Message], reader: MediaReader) -> list[Mapping[str, Any]]:
+    """The messages as a template takes them, with what their media are."""
+    return [_message(at, each, reader) for at, each in enumerate(messages)]
 
 
-def _message(at: int, message: Message) -> Mapping[str, Any]:
+def _message(at: int, message: Message, reader: MediaReader) -> Mapping[str, Any]:
     where = f"messages[{at}]"
     if message.content is None and message.role != "assistant":
         raise InvalidRequest(f"`{where}.content` is missing", param=f"{where}.content")
-    for index, part in enumerate(message.content if isinstance(message.content, list) else ()):
-        if part.type != "text" or part.text is None:
-            param = f"{where}.content[{index}].type"
-            raise InvalidRequest(
-                f"`{param}`: {part.type[:50]!r} is not offered, this server takes text",
-                param=param,
-                code="unsupported_content",
+    found: dict[str, Any] = msgspec.to_builtins(message)
+    if isinstance(message.content, list):
+        found["content"] = [
+            media.part(read) if (read := reader.read(each, f"{where}.content[{index}]")) else text
+            for index, (each, text) in enumerate(
+                zip(message.content, found["content"], strict=True)
             )
-    found = msgspec.to_builtins(message)
-    assert isinstance(found, dict)
+        ]
     return found
 
 

@@ -12,6 +12,7 @@ from llmengine.sampling import MAX_STOPS, StopString, overrides
 from llmengine.server.bodies import (
     MAX_MESSAGES,
     Count,
+    InputAudio,
     Kept,
     Salt,
     Schema,
@@ -38,6 +39,10 @@ class InputPart(Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: str | None = None
+    detail: str | None = None
+    file_id: str | None = None
+    input_audio: InputAudio | None = None
 
 
 class InputItem(Struct):

@@ -10,6 +10,8 @@ from llmengine.server.bodies import CalledFunction, Message, ToolCall
 from llmengine.server.responses_body import InputItem, InputPart, Role
 from llmengine.server.responses_wire import (
     CallItem,
+    InputImage,
+    InputSound,
     InputText,
     Item,
     MessageItem,
@@ -21,6 +23,7 @@ from llmengine.server.responses_wire import (
 )
 
 MAX_ITEMS = 2**14
+Input = InputText | InputImage | InputSound
 T = TypeVar("T")
 
 
@@ -78,21 +81,21 @@ class Items:
     def _message(self, at: int, item: InputItem) -> MessageItem:
         where = f"input[{at}]"
         role: Role = _needed(item.role, f"{where}.role")
-        texts = _texts(item.content, f"{where}.content")
-        content: list[InputText | OutputText] = [
-            OutputText(text=each) if role == "assistant" else InputText(each) for each in texts
-        ]
+        content: list[Input | OutputText] = list(_inputs(item.content, f"{where}.content"))
+        if role == "assistant":
+            texts = _texts(item.content, f"{where}.content")
+            content = [OutputText(text=each) for each in texts]
         id = item.id or item_id(MessageItem, self._response, f"i{at}")
         return MessageItem(id=id, role=role, content=content)
 
     def _result(self, at: int, item: InputItem) -> ResultItem:
         where = f"input[{at}]"
         given = item.output
-        texts = [InputText(each) for each in _texts(given, f"{where}.output")]
+        parts = list(_inputs(given, f"{where}.output"))
         return ResultItem(
             id=item.id or item_id(ResultItem, self._response, f"i{at}"),
             call_id=_needed(item.call_id, f"{where}.call_id"),
-            output=given if isinstance(given, str) else texts,
+            output=given if isinstance(given, str) else parts,
         )
 
     def _reference(self, id: str, where: str) -> Item:
@@ -104,18 +107,33 @@ class Items:
         return found
 
 
-def _texts(content: str | Iterable[InputPart] | None, where: str) -> Iterator[str]:
+def _inputs(content: str | Iterable[InputPart] | None, where: str) -> Iterator[Input]:
+    for at, part in enumerate(() if content is None or isinstance(content, str) else content):
+        if part.type == "input_image":
+            if part.file_id is not None:
+                raise _refused(f"{where}[{at}].file_id", "files are not offered by this server")
+            url = _needed(part.image_url, f"{where}[{at}].image_url")
+            yield InputImage(url, part.detail or "auto")
+        elif part.type == "input_audio":
+            yield InputSound(_needed(part.input_audio, f"{where}[{at}].input_audio"))
+        else:
+            yield from map(InputText, _texts([part], where, at))
+    if content is None or isinstance(content, str):
+        yield from map(InputText, _texts(content, where))
+
+
+def _texts(content: str | Iterable[InputPart] | None, where: str, start: int = 0) -> Iterator[str]:
     if content is None:
         raise _missing(where)
     if isinstance(content, str):
         yield content
         return
-    for at, part in enumerate(content):
+    for at, part in enumerate(content, start):
         text = part.text if part.text is not None else part.refusal
         if part.type not in ("input_text", "output_text", "reasoning_text", "text", "refusal"):
             raise _refused(
                 f"{where}[{at}].type",
-                f"{part.type[:50]!r} is not offered, this server takes text",
+                f"{part.type[:50]!r} is not offered, this server takes text, images and sound",
                 "unsupported_content",
             )
         yield _needed(text, f"{where}[{at}].text")
@@ -143,9 +161,9 @@ def messages(items: Iterable[Item]) -> list[Message]:
     found: list[Message] = []
     for item in items:
         if isinstance(item, ResultItem):
-            found.append(Message("tool", item.text, tool_call_id=item.call_id))
+            found.append(Message("tool", item.said, tool_call_id=item.call_id))
         elif isinstance(item, MessageItem) and item.role != "assistant":
-            found.append(Message(item.role, item.text))
+            found.append(Message(item.role, item.said))
         else:
             if not found or not _goes_on(found[-1], item):
                 found.append(Message("assistant"))
@@ -172,7 +190,7 @@ def _extend(message: Message, item: MessageItem | ReasoningItem | CallItem) -> N
     if isinstance(item, ReasoningItem):
         message.reasoning_content = item.text or None
     elif isinstance(item, MessageItem):
-        message.content = item.text
+        message.content = item.said
     else:
         call = ToolCall(CalledFunction(item.name, item.arguments), item.call_id)
         message.tool_calls = [*(message.tool_calls or []), call]

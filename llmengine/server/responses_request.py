@@ -47,6 +47,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
 }
 # What a chat calls otherwise.
 NAMES = {
+    r"messages\[\d+\]\.content\[\d+\]\.(image_url|input_audio).*": "input",
     r"messages": "input",
     r"tools\[(\d+)\]\.function": r"tools[\1]",
     r"response_format\.json_schema": "text.format",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from llmengine.server import wire
+from llmengine.server.bodies import ContentPart, InputAudio
 
 Status = Literal["in_progress", "completed", "incomplete"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -14,6 +16,15 @@ ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed", "ca
 
 class InputText(Struct, tag_field="type", tag="input_text"):
     text: str
+
+
+class InputImage(Struct, tag_field="type", tag="input_image"):
+    image_url: str
+    detail: str = "auto"
+
+
+class InputSound(Struct, tag_field="type", tag="input_audio"):
+    input_audio: InputAudio
 
 
 class OutputText(Struct, tag_field="type", tag="output_text", kw_only=True):
@@ -33,14 +44,14 @@ class SummaryText(Struct, tag_field="type", tag="summary_text"):
 class MessageItem(Struct, tag_field="type", tag="message", kw_only=True):
     id: str
     role: Literal["user", "system", "developer", "assistant"]
-    content: list[InputText | OutputText]
+    content: list[InputText | InputImage | InputSound | OutputText]
     status: Status = "completed"
 
     prefix: ClassVar[str] = "msg"
 
     @property
-    def text(self) -> str:
-        return "".join(each.text for each in self.content)
+    def said(self) -> str | list[ContentPart]:
+        return _said(self.content)
 
 
 class ReasoningItem(Struct, tag_field="type", tag="reasoning", kw_only=True):
@@ -72,15 +83,32 @@ class CallItem(Struct, tag_field="type", tag="function_call", kw_only=True):
 class ResultItem(Struct, tag_field="type", tag="function_call_output", kw_only=True):
     id: str
     call_id: str
-    output: str | list[InputText]
+    output: str | list[InputText | InputImage | InputSound]
     status: Status = "completed"
 
     prefix: ClassVar[str] = "fco"
 
     @property
-    def text(self) -> str:
+    def said(self) -> str | list[ContentPart]:
         parts = self.output
-        return parts if isinstance(parts, str) else "".join(each.text for each in parts)
+        return parts if isinstance(parts, str) else _said(parts)
+
+
+def _said(
+    parts: Sequence[InputText | InputImage | InputSound | OutputText],
+) -> str | list[ContentPart]:
+    """What is said in a message: text, and parts only where there is more."""
+    found = []
+    for part in parts:
+        if isinstance(part, InputImage):
+            found.append(ContentPart("image_url", image_url=part.image_url))
+        elif isinstance(part, InputSound):
+            found.append(ContentPart("input_audio", input_audio=part.input_audio))
+        else:
+            found.append(ContentPart("text", part.text))
+    if all(each.type == "text" for each in found):
+        return "".join(each.text or "" for each in found)
+    return found
 
 
 Item = MessageItem | ReasoningItem | CallItem | ResultItem

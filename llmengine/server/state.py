@@ -26,11 +26,16 @@ from llmengine.server.batch_state import BatchState
 from llmengine.server.dispatch import Dispatcher
 from llmengine.server.files_store import FilesStore
 from llmengine.server.journal import Journal
+from llmengine.server.media import MediaReader
+from llmengine.server.media_fetch import MediaFetcher
 from llmengine.server.responses_format import ResponsesFormat
 from llmengine.server.responses_store import ResponseStore
 from llmengine.server.tracing import open_traces
 
 T = TypeVar("T")
+
+WORKERS = 2  # threads that make prompts
+FETCHERS = 8  # and more of them where they may have to wait for other servers
 
 
 class State:
@@ -54,7 +59,9 @@ class State:
         traces = open_traces(config.tracing, self.model)
         self.journal = Journal(host, config, self.metrics, traces)
         # Templates and tokenizers take their time with long prompts; streams go on meanwhile.
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="prompt")
+        self._fetcher = MediaFetcher(config.server)
+        count = WORKERS + FETCHERS * self._fetcher.offered
+        self._workers = ThreadPoolExecutor(count, thread_name_prefix="prompt")
 
     @property
     def model(self) -> str:
@@ -70,6 +77,11 @@ class State:
     def salt(self, key: str, given: str | None = None) -> str:
         """What keeps the prefixes of requests with this key's digest and `cache_salt` apart."""
         return salt_of(self.config.cache, key=key, given=given)
+
+    @property
+    def media(self) -> MediaReader:
+        """Reads the media of one request."""
+        return MediaReader(self.info, self._fetcher)
 
     @property
     def cache(self) -> CacheControl:

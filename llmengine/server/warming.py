@@ -37,6 +37,7 @@ async def warm(state: State, prompt: Prompt, *, label: str, salt: str) -> Warmed
     request = core.Request(
         id=f"warm-{secrets.token_hex(12)}",
         prompt=prompt.tokens,
+        media=prompt.media,
         params=SamplingParams(),
         cache_salt=salt,
         warm=label,
