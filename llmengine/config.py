@@ -314,7 +314,12 @@ class PerformanceConfig(Section, frozen=True):
         ),
     ] = 400.0
     threads: Annotated[
-        int, option("Threads that compute; 0: the cores this process may use.", ge=0, le=1024)
+        int,
+        option(
+            "Threads that compute; 0: the cores this process may use, fewer while others use them.",
+            ge=0,
+            le=1024,
+        ),
     ] = 0
     speculation: Annotated[
         Literal["auto", "off"],

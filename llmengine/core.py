@@ -189,6 +189,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     last_step_seconds: float = 0.0
+    threads: int = 0  # that compute now
     load_seconds: float = 0.0  # what loading the model took
     process: ProcessUsage | None = None  # the engine's, as of a moment ago
     devices: tuple[DeviceUsage, ...] = ()  # GPUs in use

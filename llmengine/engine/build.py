@@ -25,6 +25,7 @@ from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.slots import Limits, Slots
 from llmengine.engine.speculate import Speculator
+from llmengine.engine.threads import Threads
 from llmengine.engine.watcher import Watcher
 from llmengine.errors import ConfigError
 from llmengine.llama import library
@@ -95,7 +96,10 @@ def build(
     )
     budget = performance.media_cache_mb * MEBIBYTE
     encoder = Encoder(projector, wake, budget) if projector else None
-    pacer = Pacer(performance.max_itl_ms / 1000, context.rows)
+    # On a GPU the time of a step says nothing about the cores.
+    fixed = performance.threads or model.devices
+    adaptive = None if fixed else Threads(threads, context.set_threads)
+    pacer = Pacer(performance.max_itl_ms / 1000, context.rows, adaptive)
     scheduler = Scheduler(
         slots,
         context,

@@ -314,6 +314,7 @@ class Engine:
             requests=self._requests,
             waiting=found.waiting + self._inbox.qsize(),
             load_seconds=self._load_seconds,
+            threads=self._context.threads,
         )
 
     def state(self) -> HostState:

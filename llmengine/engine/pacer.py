@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmengine.engine.costs import Costs
+from llmengine.engine.threads import Threads
 
 SMALLEST_CHUNK = 8  # tokens: prefill always moves on
 FIRST_CHUNK = 32  # before anything was measured
@@ -16,13 +17,14 @@ class Pacer:
     A step is taken to cost the time of its decoding rows plus a time per prefilled token.
     """
 
-    def __init__(self, max_itl: float, largest: int) -> None:
-        """`max_itl` in seconds, `largest` in tokens."""
+    def __init__(self, max_itl: float, largest: int, threads: Threads | None = None) -> None:
+        """`max_itl` in seconds, `largest` in tokens; `threads` if their number may change."""
         self._max_itl = max_itl
         self._largest = largest
         self._decode = 0.0  # seconds of a step that only decodes
         self._per_token = 0.0  # seconds per prefilled token, 0 before the first measurement
         self.costs = Costs()
+        self._threads = threads
         self._proven = FIRST_CHUNK  # a chunk is not grown to more than twice what was measured
 
     @property
@@ -47,6 +49,8 @@ class Pacer:
         """
         if not prefilled:
             self.costs.observe(decoding + drafted, seconds)
+            if self._threads:
+                self._threads.observe(decoding + drafted, seconds)
         if drafted:
             return
         if not prefilled:

@@ -61,6 +61,7 @@ class Context:
         self.sequences = sequences + self.deterministic  # the last one pads the batch
         rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
         self.rows = min(max(rows, config.slots), cells)  # of one step
+        self.threads = threads
         self._abort = AbortFlag()
         # llama.cpp wants room for a row of every sequence, used or not.
         self._batch = Batch(max(self.rows, sequences) + 2 * self.deterministic)
@@ -154,6 +155,11 @@ class Context:
         """A single row, and a single output, are multiplied by other kernels than several are."""
         for position in range(2 - min(self._batch.rows, self._batch.outputs or 2)):
             self._batch.add(self.sequences - 1, position, (0,), True)
+
+    def set_threads(self, count: int) -> None:
+        """Compute with so many threads from the next `decode` on."""
+        self.threads = count
+        llama_cpp.llama_set_n_threads(self._context, count, count)
 
     def abort(self) -> None:
         """Stop a `decode` that is under way; from any thread."""

@@ -35,6 +35,7 @@ GAUGES = {
     "cache_hit_rate": "Share of prompt tokens that was reused.",
     "last_step_seconds": "Duration of the last step.",
     "memory_headroom_bytes": "Bytes left up to the memory ceiling.",
+    "threads": "Threads that compute, of those that may.",
     "load_seconds": "Time that loading the model took.",
 }
 
