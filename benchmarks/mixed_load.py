@@ -29,6 +29,7 @@ from benchmarks.report import report, right
 from benchmarks.soak import MEBIBYTE, resident
 from llmengine.cli.table import number
 from llmengine.config import Config
+from llmengine.core import Host
 from llmengine.engine.engine import Engine
 from llmengine.server import run
 from llmengine.server.app import create_app
@@ -99,9 +100,25 @@ def settle(engine: Engine, seconds: float = 10.0) -> None:
         assert slot.owner is None, f"slot {slot.id} has an owner"
 
 
+class Served:
+    """A server in a thread of this process."""
+
+    def __init__(self, url: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.url = url
+        self._loop = loop
+
+    def tasks(self) -> int:
+        """How many run on its loop."""
+
+        async def count() -> int:
+            return len(asyncio.all_tasks()) - 1
+
+        return asyncio.run_coroutine_threadsafe(count(), self._loop).result()
+
+
 @contextlib.contextmanager
-def served(engine: Engine, config: Config) -> Iterator[str]:
-    """The URL of a server in a thread; the engine is left open."""
+def served(engine: Host, config: Config) -> Iterator[Served]:
+    """The engine is left open where it is not closed by the end of the server."""
     listener = run.bind("127.0.0.1", 0)
     app = create_app(config)
     ready, loops, stops = threading.Event(), [], []
@@ -115,7 +132,7 @@ def served(engine: Engine, config: Config) -> Iterator[str]:
     thread.start()
     ready.wait()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", loops[0])
     finally:
         loops[0].call_soon_threadsafe(stops[0].set)
         thread.join()
@@ -144,8 +161,8 @@ def main() -> None:
         "cache": {"disk": False, "max_size_mb": 64},
     }
     config = msgspec.convert(options, Config)
-    with Engine(config) as engine, served(engine, config) as url:
-        load = MixedLoad(url, arguments.clients)
+    with Engine(config) as engine, served(engine, config) as server:
+        load = MixedLoad(server.url, arguments.clients)
         asyncio.run(load.run(arguments.seconds / 4))
         before = resident()
         asyncio.run(load.run(arguments.seconds * 3 / 4))

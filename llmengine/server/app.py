@@ -69,6 +69,15 @@ SAFE_HEADERS = {
 App = Sanic[SanicConfig, SimpleNamespace]
 
 
+class AnyRequest(Request):
+    """Also what was no request has an answer."""
+
+    def __init__(self, **parts: Any) -> None:
+        # Sanic makes one like this to refuse what it could not read, and trips over the same URL.
+        url = {"url_bytes": b"*"} if parts["method"] == "NONE" else {}
+        super().__init__(**{**parts, **url})
+
+
 def create_app(config: Config) -> App:
     """The application. Raises ConfigError for settings it cannot serve with.
 
@@ -76,7 +85,7 @@ def create_app(config: Config) -> App:
     a model of its own.
     """
     Sanic._app_registry.pop(NAME, None)  # Sanic keeps every application for ever, by its name
-    app: App = Sanic(NAME, configure_logging=False)
+    app: App = Sanic(NAME, configure_logging=False, request_class=AnyRequest)
     app.config.update(_sanic_settings(config.server))
     _quieten()
     tracing.check(config.tracing)
@@ -121,6 +130,12 @@ def _quieten() -> None:
         logger.parent = logging.getLogger(LOGGER)
         logger.propagate = True
         logger.setLevel(logging.WARNING)
+    logging.getLogger("sanic.error").addFilter(_matters)
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    # A client that sends a body along with a GET is no error of the server's.
+    return "body not consumed" not in str(record.msg)
 
 
 async def _before(request: Request) -> HTTPResponse | None:

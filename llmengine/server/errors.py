@@ -65,8 +65,9 @@ def shape(request: Request, exception: Exception, error: EngineError) -> wire.Er
 
 
 def _short(text: str) -> str:
-    """One line, whatever names of the client's are in it."""
-    return printable(text[:MAX_MESSAGE])[:MAX_MESSAGE]
+    """One line of Unicode, whatever names of the client's are in it."""
+    valid = text[:MAX_MESSAGE].encode("utf-8", "backslashreplace").decode()
+    return printable(valid)[:MAX_MESSAGE]
 
 
 def known(request: Request, exception: Exception) -> tuple[EngineError, int]:
