@@ -20,7 +20,7 @@ from test_server_http import raw
 
 from llmengine.config import Config, ServerConfig
 from llmengine.errors import ConfigError
-from llmengine.server import docs_page, tls
+from llmengine.server import app, docs_page, tls
 from llmengine.server.openapi import OPERATIONS
 from llmengine.server.security import Guard
 
@@ -96,6 +96,19 @@ def test_strangers_are_refused_before_their_body_is_read(
             assert b"HTTP/1.1 401" in stream.recv(65536)
         assert client.get("/health").status_code == 200
     assert caplog.records == []
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BODY_SECONDS", 0.2)
+    with FakeHost() as host, serving(host) as client:
+        at = (client.base_url.host, client.base_url.port or 80)
+        with socket.create_connection(at, timeout=10) as stream:
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n{{"
+            stream.sendall(head.encode())
+            answer = stream.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"the body did not come within 0.2 s" in answer
+        assert client.post(CHAT, json=BODY).status_code == 200
 
 
 def test_what_every_answer_carries() -> None:

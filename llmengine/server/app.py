@@ -9,6 +9,7 @@ from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config as SanicConfig
+from sanic.exceptions import RequestTimeout
 
 from llmengine.config import Config, ServerConfig
 from llmengine.errors import ConfigError
@@ -39,6 +40,7 @@ from llmengine.server.record import record_of
 from llmengine.server.security import OPEN, Guard
 
 NAME = "llmengine"
+BODY_SECONDS = 300.0  # in which a body has to come
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
 
 FAMILIES = (
@@ -149,8 +151,17 @@ async def _before(request: Request) -> HTTPResponse | None:
     return preflight
 
 
-async def _routed(request: Request, **_: Any) -> None:
+async def _routed(request: Request, route: Any, **_: Any) -> None:
     _let_in(request)
+    stream: Any = request.stream
+    if stream.request_body and not route.extra.ignore_body:
+        try:  # Sanic would wait for ever
+            await asyncio.wait_for(
+                request.receive_body(),  # type: ignore[no-untyped-call]
+                BODY_SECONDS,
+            )
+        except asyncio.TimeoutError:
+            raise RequestTimeout(f"the body did not come within {BODY_SECONDS:g} s") from None
 
 
 def _let_in(request: Request) -> None:
