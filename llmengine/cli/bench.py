@@ -49,7 +49,9 @@ def model(
     batch: Annotated[
         str, typer.Option(metavar="N,N,...", help="Streams that are decoded together; '': none.")
     ] = "1,2,4,8,16,32",
-    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1)] = 5,
+    repetitions: Annotated[
+        int, typer.Option("--repetitions", "-r", min=1, help="Of each test.")
+    ] = 5,
     seconds: Annotated[
         float, typer.Option(min=0, help="After so long a test is not repeated again.")
     ] = 60.0,

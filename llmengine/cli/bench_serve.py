@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 SHAPED_CELLS = 8192  # of the KV cache of a shape, where the settings leave it open
 
-Count = Annotated[int | None, typer.Option(min=1, show_default=False)]
+
+def _size(text: str) -> Any:
+    return typer.Option(min=1, show_default=False, metavar="N", help=text)
 
 
 @takes_settings(
@@ -61,11 +63,11 @@ def serve(
             metavar="R,R,...", help="Requests a second, arriving at random, in place of clients."
         ),
     ] = "",
-    requests: Count = None,
-    input: Count = None,
-    output: Count = None,
-    prefix: Count = None,
-    turns: Count = None,
+    requests: Annotated[int | None, _size("Conversations of each load.")] = None,
+    input: Annotated[int | None, _size("Tokens of a prompt, or of each turn.")] = None,
+    output: Annotated[int | None, _size("Tokens of an answer.")] = None,
+    prefix: Annotated[int | None, _size("Tokens of what is shared, or long.")] = None,
+    turns: Annotated[int | None, _size("Turns of a conversation.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Measure each load so often.")] = 1,
     goodput: Annotated[
         list[str] | None,
@@ -84,8 +86,7 @@ def serve(
     """Measure a server under load: any that speaks OpenAI's API.
 
     The figures have the names of `vllm bench serve`: TTFT, TPOT, ITL and E2EL in ms, throughput,
-    goodput. What a server refuses with 429 or 503 and what fails is counted. --requests, --input,
-    --output, --prefix (tokens) and --turns change the size of a workload. In a pipe the columns
+    goodput. What a server refuses with 429 or 503 and what fails is counted. In a pipe the columns
     are those of the tables, of the rows first and then of their latencies.
     """
     from llmengine.bench.figures import goodput as objectives
