@@ -12,6 +12,7 @@ from fakes import FakeHost
 
 from llmengine.cli import local, main
 from llmengine.config import Config
+from llmengine.core import Media
 from llmengine.errors import EngineOverloaded, ErrorInfo, ModelNotFound
 
 
@@ -103,13 +104,32 @@ def test_raw_takes_the_pipe_byte_for_byte(run, host):
         (["hi", "-o", "temprature", "1"], None,
          "no such sampling parameter: temprature; did you mean temperature?"),
         (["hi", "--raw", "-s", "x"], None,
-         "--raw uses no chat template: leave out --system and --think"),
+         "--raw uses no chat template: leave out --system, --think and files"),
         ([], b"x" * 5000, "the prompt has 5051 tokens, the context 4096"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_and_exit_code_2(run, host, arguments, stdin, message):
     assert run(*arguments, stdin=stdin) == (2, "", f"error: {message}\n")
     assert host.requests == []
+
+
+def test_files_come_before_the_prompt(run, monkeypatch, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"cat")
+    (tmp_path / "b.wav").write_bytes(b"meow")
+    files = ["--image", str(tmp_path / "a.png"), "--audio", str(tmp_path / "b.wav")]
+    with FakeHost(media=("image", "audio")) as host:
+        monkeypatch.setattr(local, "open_engine", lambda config: host)
+        assert run("What?", *files)[0] == 0
+        (request,) = host.requests
+    assert request.media == (Media("image", b"cat"), Media("audio", b"meow"))
+    before = len("<s><|im_start|>user\n") - 2  # the first token has three letters
+    ids = [*b"[", *(-1 - each for each in b"cat"), *b"][", *(-1 - each for each in b"meow"), *b"]"]
+    assert list(request.prompt[before : before + len(ids)]) == ids
+
+
+def test_a_file_that_is_not_there(run, host):
+    code, out, err = run("What?", "--image", "none.png")
+    assert (code, out, err) == (2, "", "error: cannot read none.png: No such file or directory\n")
 
 
 def test_an_endless_pipe_is_refused(run):

@@ -62,5 +62,6 @@ class Client:
             special=special,
             boundaries=prompt.boundaries,
             keep=prompt.keep,
+            media=prompt.media,
         )
         return Answer(self.host, request, parser, prompt)

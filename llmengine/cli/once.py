@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from llmengine.chat.delta import Delta
 from llmengine.cli import local, sampling_values
 from llmengine.cli.answer import Answer, dropped, summary
+from llmengine.cli.attached import content
 from llmengine.cli.client import Client
 from llmengine.cli.writer import PlainWriter
 from llmengine.config import Config
+from llmengine.core import Media
 from llmengine.errors import EngineError, InvalidRequest
 from llmengine.log import colour_allowed
 
@@ -32,6 +35,7 @@ class Once:
         stream: bool = True,
         think: bool = False,
         stats: bool = False,
+        files: Sequence[Media] = (),
     ) -> None:
         self._config = config
         self._given = sampling_values.parse_all(given)
@@ -41,6 +45,7 @@ class Once:
         self._stream = stream
         self._think = think
         self._stats = stats
+        self._files = files
 
     def answer(self, read: Callable[[], str]) -> None:
         """Answer what `read` gives, which is called while the model loads."""
@@ -63,8 +68,10 @@ class Once:
         params = sampling_values.apply(client.defaults(self._config.sampling), self._given)
         if self._raw:
             return client.complete(prompt, params=params)
-        messages = [{"role": "system", "content": self._system}] if self._system else []
-        messages.append({"role": "user", "content": prompt})
+        messages: list[Mapping[str, Any]] = []
+        if self._system:
+            messages.append({"role": "system", "content": self._system})
+        messages.append({"role": "user", "content": content(prompt, self._files)})
         return client.chat(messages, params=params, think=self._think)
 
     def _write(self, answer: Answer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,12 +34,22 @@ PairsOption = Annotated[
 ]
 
 
-@takes_settings("model.model_path", "model.device", "model.context_size", quiet=True)
+@takes_settings(
+    "model.model_path", "model.mmproj", "model.device", "model.context_size", quiet=True
+)
 def run(
     settings: Settings,
     prompt: Annotated[str | None, typer.Argument(help="What to ask.", show_default=False)] = None,
     system: SystemOption = "",
     option: PairsOption = [],  # noqa: B006  (typer reads it, nobody writes it)
+    image: Annotated[
+        list[Path],
+        typer.Option("--image", help="Image to look at, with --mmproj; may be repeated."),
+    ] = [],  # noqa: B006
+    audio: Annotated[
+        list[Path],
+        typer.Option("--audio", help="Recording to hear, with --mmproj; may be repeated."),
+    ] = [],  # noqa: B006
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="Go on from the prompt, without the chat template.")
@@ -57,10 +68,11 @@ def run(
 
     What is piped in comes first, as in: git diff | llmengine run "write a commit message"
     """
-    if raw and (system or think):
-        raise InvalidRequest("--raw uses no chat template: leave out --system and --think")
+    if raw and (system or think or image or audio):
+        raise InvalidRequest("--raw uses no chat template: leave out --system, --think and files")
     if prompt is None and not is_piped(sys.stdin):
         raise InvalidRequest('no prompt: write llmengine run "PROMPT", or pipe one in')
+    from llmengine.cli.attached import attached
     from llmengine.cli.once import Once
 
     once = Once(
@@ -72,5 +84,6 @@ def run(
         stream=not no_stream,
         think=think,
         stats=stats,
+        files=attached(image, audio),
     )
     once.answer(lambda: read_prompt(prompt, sys.stdin, raw=raw))

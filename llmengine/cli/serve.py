@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 @takes_settings(
     "model.model_path",
+    "model.mmproj",
     "model.name",
     "server.host",
     "server.port",

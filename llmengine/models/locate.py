@@ -44,7 +44,8 @@ def _find(wanted: str, config: ModelConfig, param: str) -> Path:
     places = [Path(wanted).expanduser(), *_places(wanted, config)] if wanted else [_embedded()]
     found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
-        raise ModelNotFound(_explain(wanted, places, config), param=param)
+        what = "projector" if param == "mmproj" else "model"
+        raise ModelNotFound(_explain(what, wanted, places, config), param=param)
     return found
 
 
@@ -93,7 +94,7 @@ def _embedded() -> Path:
     return packaged if packaged.is_file() else _PACKAGE.parent / "models" / file
 
 
-def _explain(wanted: str, places: list[Path], config: ModelConfig) -> str:
+def _explain(what: str, wanted: str, places: list[Path], config: ModelConfig) -> str:
     if not wanted:
         return f"the embedded model {places[0]} is missing; name a GGUF file with --model"
     if os.path.isdir(places[0]):
@@ -107,4 +108,4 @@ def _explain(wanted: str, places: list[Path], config: ModelConfig) -> str:
     else:
         hint = f"known: {', '.join(names)}" if names else "no models are installed"
     looked = ", ".join(str(place) for place in places)
-    return f"no model {wanted}: looked for {looked}; {hint}"
+    return f"no {what} {wanted}: looked for {looked}; {hint}"
