@@ -25,6 +25,7 @@ def full_metrics() -> Metrics:
     stats = Stats(finished={"stop": 1}, process=process, devices=(DeviceUsage("CUDA0", 2, 1),))
     metrics = Metrics("m", lambda: stats, lambda: CacheStats(hot=hot, memory=tier, disk=tier))
     metrics.request("/v1/chat/completions", 200, 1)
+    metrics.spent("key_1", 2, 1)
     metrics.first_token(1)
     metrics.later_tokens(1, 1)
     metrics.phases(1, 1, 1)

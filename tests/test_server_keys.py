@@ -33,12 +33,16 @@ def made(path: Path, **fields: Any) -> str:
 
 def ask(client: httpx.Client, secret: str) -> list[int]:
     """What this key gets of a chat, the cache and the metrics."""
-    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    headers = bearing(secret)
     return [
         client.post(CHAT, json=BODY, headers=headers).status_code,
         client.get("/v1/cache", headers=headers).status_code,
         client.get("/metrics", headers=headers).status_code,
     ]
+
+
+def bearing(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 
 def host() -> FakeHost:
@@ -174,6 +178,24 @@ def test_all_keys_are_compared_whatever_matches(monkeypatch: pytest.MonkeyPatch)
         found = keyring.find(secret)
         assert (found.id if found else None) == id
         assert len(compared) == 20
+
+
+def test_log_and_metrics_tell_a_key_by_its_id(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO, "llmengine")
+    file = tmp_path / "keys.json"
+    secret = made(file, scopes=["inference", "metrics"])
+    (key,) = KeyFile(str(file)).read()
+    with host() as engine, serving(engine, config(keys_file=str(file))) as client:
+        ask(client, secret)
+        ask(client, "wrong")
+        usage = client.post(CHAT, json=BODY, headers=bearing(secret)).json()["usage"]
+        names = f'key="{key.id}",kind="completion",model="fake"'
+        found = client.get("/metrics", headers=bearing(secret)).text
+    assert f"llmengine_key_tokens_total{{{names}}} {2.0 * usage['completion_tokens']}" in found
+    lines = [each for each in caplog.records if each.message.startswith("/v1/chat/completions")]
+    assert [getattr(each, "key", None) for each in lines] == [key.id, None, key.id]
 
 
 def test_no_secret_reaches_the_log(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

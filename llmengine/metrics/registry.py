@@ -38,6 +38,12 @@ class Metrics:
             ["endpoint", "model", "status"],
             registry=self.registry,
         )
+        self._tokens = Counter(
+            "llmengine_key_tokens",
+            "Tokens of the answers to each API key.",
+            ["key", "kind", "model"],
+            registry=self.registry,
+        )
         self._whole = self._histogram(
             "request", "Time from a request's arrival to its last byte.", WHOLE, "endpoint"
         )
@@ -61,6 +67,11 @@ class Metrics:
     def request(self, endpoint: str, status: int, seconds: float) -> None:
         self._requests.labels(endpoint, self._model, status).inc()
         self._whole.labels(self._model, endpoint).observe(seconds)
+
+    def spent(self, key: str, prompt: int, completion: int) -> None:
+        """Tokens of an answer to an API key, which is told by its id."""
+        self._tokens.labels(key, "prompt", self._model).inc(prompt)
+        self._tokens.labels(key, "completion", self._model).inc(completion)
 
     def first_token(self, seconds: float) -> None:
         self._first.labels(self._model).observe(seconds)

@@ -31,6 +31,8 @@ class Journal:
         record.finished = True
         seconds = record.seconds
         self._metrics.request(record.endpoint, status, seconds)
+        if record.key and (usage := record.usage):
+            self._metrics.spent(record.key, usage.prompt_tokens, usage.completion_tokens)
         if self._traces:
             self._traces.write(record, status, seconds)
         if record.unknown:

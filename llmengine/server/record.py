@@ -30,6 +30,7 @@ class Record:
         self.method = method
         self.endpoint = endpoint
         self.trace = trace
+        self.key = ""  # the id of the API key
         self.unknown: list[str] = []  # parameters that mean nothing here
         self.streamed = False  # whether the answer ends after its headers
         self.usage: Usage | None = None
@@ -80,6 +81,8 @@ class Record:
     def fields(self) -> dict[str, Field]:
         """For lines of the log."""
         fields: dict[str, Field] = {"request": self.id}
+        if self.key:
+            fields["key"] = self.key
         if self.error is not None:
             fields["error"] = self.error.code
             if self.error.param is not None:
