@@ -121,8 +121,8 @@ def test_a_server_of_ours_is_started_and_measured(capsys: pytest.CaptureFixture[
         assert figure(group, "failed") == figure(group, "refused") == 0
         assert figure(group, "total_output_tokens") == 6 * requests
     assert figure("random", "request_goodput") == figure("random", "request_throughput")
-    # 205 tokens were wanted of each, of whatever tokenizer; 5 % are the chance of its words.
-    assert figure("random", "total_input_tokens") == pytest.approx(2 * 205, rel=0.05)
+    # 205 tokens were wanted of each; which words they are is chance, and not all are as long.
+    assert figure("random", "total_input_tokens") == pytest.approx(2 * 205, rel=0.15)
     assert figure("multi-turn, later turns", "total_cached_tokens") > 2 * 140
     assert rows["random"]["errors"] == {}
 

@@ -15,7 +15,7 @@ from llmengine.bench.client import Answer, Client
 from llmengine.bench.words import Ruler
 from llmengine.errors import InvalidRequest, ModelUnavailable, Unauthorized
 
-SHORT, LONG = 40, 240  # words
+SHORT, LONG = 1, 2  # times all words
 # Of vLLM, SGLang, llama-server and ours: a model that would end goes on.
 FILLING = {"ignore_eos": True}
 
@@ -40,7 +40,10 @@ async def probe(client: Client, model: str, common: Mapping[str, Any]) -> Target
         filling = {}
         answer = await _asked(client, SHORT, common)
     longer = await _asked(client, LONG, {**common, **filling})
-    ruler = Ruler.of((SHORT, _counted(client, answer)), (LONG, _counted(client, longer)))
+    counted = [
+        (times * len(words.WORDS), _counted(client, each))
+        for times, each in ((SHORT, answer), (LONG, longer))
+    ]
     record = await client.ask({**common, **filling, **_request(SHORT)})
     if record.error:
         raise ModelUnavailable(f"{client.url} does not stream a chat: {record.error}")
@@ -49,7 +52,7 @@ async def probe(client: Client, model: str, common: Mapping[str, Any]) -> Target
         notes.append("the server takes no ignore_eos: answers may be shorter than wanted")
     if not record.counted:
         notes.append("the server counts no tokens of streams: their chunks were counted")
-    return Target(model, ruler, filling, tuple(notes))
+    return Target(model, Ruler.of(*counted), filling, tuple(notes))
 
 
 async def _model(client: Client, wanted: str) -> str:
@@ -70,13 +73,13 @@ async def _model(client: Client, wanted: str) -> str:
     return wanted or names[0]
 
 
-def _request(count: int) -> dict[str, Any]:
-    text = words.text(random.Random(), count)
+def _request(times: int) -> dict[str, Any]:
+    text = words.every(random.Random(), times)
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 2}
 
 
-async def _asked(client: Client, count: int, common: Mapping[str, Any]) -> Answer:
-    return await client.call("chat/completions", {**common, **_request(count)})
+async def _asked(client: Client, times: int, common: Mapping[str, Any]) -> Answer:
+    return await client.call("chat/completions", {**common, **_request(times)})
 
 
 def _counted(client: Client, answer: Answer) -> int:

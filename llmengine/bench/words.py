@@ -42,6 +42,13 @@ def text(chance: random.Random, words: int) -> str:
     return " ".join(chance.choices(WORDS, k=words))
 
 
+def every(chance: random.Random, times: int) -> str:
+    """All words so many times each, in any order: a text has as many tokens a word on average."""
+    drawn = list(WORDS) * times
+    chance.shuffle(drawn)
+    return " ".join(drawn)
+
+
 def code(chance: random.Random, words: int) -> str:
     """Lines of assignments: about so many words, all of which an edit repeats but for one."""
     lines = []
