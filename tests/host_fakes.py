@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fakes import FakeHost
+from patience import PATIENCE
 
 from llmengine.config import Config, WorkerConfig
 from llmengine.core import Output, Request, Sink
@@ -31,6 +32,7 @@ class FakeChild:
     def __init__(self, config: Config, engine: FakeHost, load: Callable[[], None]) -> None:
         own, self._its = socket.socketpair()
         self.engine = engine
+        engine.kill = self.kill  # type: ignore[attr-defined]
         self.frozen = False
         self.last_words = "the last words"
         self.pid = 0
@@ -93,7 +95,6 @@ class Processes:
         engine = PoisonedHost(self._answer, **self._options)
         self.prepare(engine)
         child = FakeChild(config, engine, self._load)
-        engine.kill = child.kill
         self.children.append(child)
         return child
 
@@ -136,7 +137,7 @@ class Client:
             self._queue.put(output)
 
     def take(self) -> Output:
-        output = self._queue.get(timeout=20)
+        output = self._queue.get(timeout=PATIENCE)
         assert output.request_id not in self.last, "an output behind the last one"
         self.texts[output.request_id] = self.texts.get(output.request_id, "") + output.text
         if output.finish_reason:

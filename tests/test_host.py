@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from host_fakes import POISON, Client, Processes, request
 from msgspec.structs import replace
+from patience import PATIENCE
 from serving import eventually
 
 from llmengine.core import Request, Usage
@@ -90,10 +91,10 @@ def test_what_waits_is_not_lost(host: ProcessHost, processes: Processes, client:
     processes.engine.hold()
     host.submit(request("queued"), client)
     embedding = host.embed([[97, 97, 98]])
-    assert eventually(lambda: processes.engine.embedded)
+    assert eventually(lambda: processes.engine.embedded, PATIENCE)
     processes.kill()
     assert host.tokenize("ab") == [97, 98]  # asked of nobody, or of the new one
-    assert len(embedding.result(20)[0]) == 16
+    assert len(embedding.result(PATIENCE)[0]) == 16
     client.wait("queued")
     assert client.texts["queued"] == LONG
     assert host.stats().finished == {"stop": 2}
@@ -104,7 +105,7 @@ def test_everything_may_be_asked_while_there_is_no_engine(
 ) -> None:
     processes.hold()
     processes.kill()
-    assert eventually(lambda: host.state().phase == "degraded")
+    assert eventually(lambda: host.state().phase == "degraded", PATIENCE)
     assert "was killed by SIGKILL" in host.state().reason
     host.submit(request("waits"), client)
     host.submit(request("ends"), client)
@@ -128,7 +129,7 @@ def test_nobody_waits_for_ever(
     client.take()
     processes.hold()
     processes.kill()
-    assert eventually(lambda: host.state().phase == "degraded")
+    assert eventually(lambda: host.state().phase == "degraded", PATIENCE)
     with pytest.raises(ModelUnavailable, match="is started anew"):
         host.tokenize("waits, and is refused")
     with pytest.raises(ModelUnavailable):
@@ -203,7 +204,7 @@ def test_an_engine_that_cannot_come_back_is_told_and_tried_again(
     with pytest.raises(ModelUnavailable, match="cannot be started any more"):
         host.piece(97)
     processes.failure = None
-    assert eventually(lambda: host.state().phase == "ready", 20)
+    assert eventually(lambda: host.state().phase == "ready", PATIENCE)
     host.submit(request("c"), client)
     client.wait("c")
     assert client.texts["c"] == LONG
@@ -216,7 +217,7 @@ def test_another_model_in_the_place_of_the_old_one_is_not_used(
     other = replace(processes.engine.info(), size_bytes=7)
     processes.prepare = lambda engine: setattr(engine, "info", lambda: other)
     processes.kill()
-    assert eventually(lambda: host.state().phase == "failed", 20)
+    assert eventually(lambda: host.state().phase == "failed", PATIENCE)
     assert "is another model now: restart the server" in host.state().reason
 
 
@@ -273,9 +274,9 @@ def test_an_embedding_that_nobody_wants_is_abandoned(
 ) -> None:
     processes.engine.hold()
     future = host.embed([[1, 2]])
-    assert eventually(lambda: processes.engine.embedded)
+    assert eventually(lambda: processes.engine.embedded, PATIENCE)
     future.cancel()
-    assert eventually(lambda: processes.engine.embedded[0][1].cancelled())
+    assert eventually(lambda: processes.engine.embedded[0][1].cancelled(), PATIENCE)
     assert host.stats().finished == {"cancelled": 1}
 
 
@@ -285,7 +286,7 @@ def test_draining_waits_through_a_death(
     host.submit(request("a"), client)
     client.take()
     threading.Timer(0.02, processes.kill).start()
-    assert host.drain(20)
+    assert host.drain(PATIENCE)
     client.wait("a")
     assert client.texts["a"] == LONG
     with pytest.raises(ModelUnavailable, match="shutting down"):
@@ -295,7 +296,7 @@ def test_draining_waits_through_a_death(
 def test_closing_cancels_what_runs(host: ProcessHost, processes: Processes, client: Client) -> None:
     processes.engine.hold()
     host.submit(request("a"), client)
-    assert eventually(lambda: processes.engine.requests)
+    assert eventually(lambda: processes.engine.requests, PATIENCE)
     host.close()
     host.close()
     client.wait("a")
@@ -308,7 +309,7 @@ def test_closing_does_not_wait_for_an_engine_that_is_lost(
 ) -> None:
     processes.failure = ModelNotFound("gone")
     processes.kill()
-    assert eventually(lambda: host.state().phase == "degraded")
+    assert eventually(lambda: host.state().phase == "degraded", PATIENCE)
     host.close()
     with pytest.raises(ModelUnavailable):
         host.tokenize("a")

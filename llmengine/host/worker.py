@@ -106,10 +106,9 @@ class Worker:
     def _load(self, config: Config) -> None:
         try:
             self._engine = self._open_engine(config, self._loading)
+            self.send(wire.Ready(self._engine.info()))
         except Exception as error:
             self.send(wire.Failed(_known(error, "the model could not be loaded").info))
-        else:
-            self.send(wire.Ready(self._engine.info()))
 
     def _beat(self) -> None:
         while not self._ended.is_set():
