@@ -255,7 +255,7 @@ class Bench:
             fetcher=self.fetcher,
             checkpoints=Checkpoints(checkpoint_tokens, min_tokens) if whole else None,
             encoder=encoder,  # type: ignore[arg-type]
-            speculator=Speculator(pacer.costs, draft_tokens) if draft_tokens else None,
+            speculator=Speculator(pacer.costs, draft_tokens, max_itl) if draft_tokens else None,
             arena=arena,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ def test_a_step_that_was_held_up_does_not_count_for_long() -> None:
 def drafted(costs: Costs, sequences: list[Sequence], room: int = 100) -> list[int]:
     """Tokens drafted for each in a step."""
     step = [Work(each, 1, True) for each in sequences]
-    Speculator(costs, 15).draft(step, room)
+    Speculator(costs, 15, max_itl=0.4).draft(step, room)
     return [len(work.draft) for work in step]
 
 
@@ -165,6 +165,15 @@ def test_what_a_draft_costs_the_others_is_weighed() -> None:
     others = [sequence([each, 400 - each]) for each in range(7)]
     assert drafted(Costs(), [repeating()]) == [15]
     assert sum(drafted(Costs(), [repeating(), *others])) == 0
+
+
+def test_others_do_not_wait_longer_than_they_may() -> None:
+    costs = Costs()
+    for _ in range(30):
+        for rows in (1, 2, 4, 8, 12, 16):
+            costs.observe(rows, 0.1 + rows * 0.03)
+    assert drafted(costs, [repeating()]) == [15]  # 0.58 s, in which nobody else waits
+    assert sum(drafted(costs, [repeating(), repeating()])) == 6  # 0.34 s
 
 
 def test_a_size_that_was_refused_is_tried_again_after_a_while() -> None:

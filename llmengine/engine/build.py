@@ -138,7 +138,7 @@ def _speculator(context: Context, config: Config, pacer: Pacer) -> Speculator | 
     # What is wrong of a draft is removed, which some models cannot, and leaves holes behind.
     if performance.speculation == "off" or performance.deterministic or not context.can_truncate:
         return None
-    return Speculator(pacer.costs, performance.draft_tokens)
+    return Speculator(pacer.costs, performance.draft_tokens, performance.max_itl_ms / 1000)
 
 
 def _embedder(model: Model, config: Config, threads: int) -> Embedder:

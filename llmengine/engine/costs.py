@@ -22,6 +22,9 @@ class Costs:
     def relative(self, rows: int) -> float:
         return self._relative.get(rows) or _guess(rows)
 
+    def seconds(self, rows: int) -> float:
+        return self._unit * self.relative(rows)
+
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a step that took `rows` rows."""
         seconds = max(seconds, 1e-9)

@@ -22,10 +22,11 @@ class Speculator:
     guessed for boldly, and one of many only if it is all but sure.
     """
 
-    def __init__(self, costs: Costs, longest: int) -> None:
-        """A draft has at most `longest` tokens."""
+    def __init__(self, costs: Costs, longest: int, max_itl: float) -> None:
+        """A draft has at most `longest` tokens; others wait `max_itl` seconds for it at most."""
         self._costs = costs
         self._longest = longest
+        self._max_itl = max_itl
 
     def draft(self, step: list[Work], room: int) -> None:
         """Draft for a step of decoding sequences, `room` rows at most."""
@@ -59,6 +60,8 @@ class Speculator:
             gain += more
             if (rows + count) % _ROUND:
                 continue
+            if rows > 1 and self._costs.seconds(rows + count) > self._max_itl:
+                break
             loss = rows * math.log(self._costs.relative(rows + count) / plain)
             if gain - loss > best:
                 best, chosen = gain - loss, count
