@@ -174,7 +174,7 @@ class Slots:
         if slot is None or not self._memory.load(slot.id, buffer):
             return None
         if length < size:
-            self._memory.truncate(slot.id, position(owner.tokens, length))
+            self._memory.truncate(slot.id, owner.position(length))
         slot.length = length
         self.cells.occupy(length)
         return self._take(slot, owner)
@@ -194,7 +194,7 @@ class Slots:
         tokens = slot.owner.tokens
         # Positions do not tell the cells of an image apart: it starts over.
         kept = whole(tokens, slot.length)
-        if not self._memory.truncate(slot.id, position(tokens, kept)):
+        if not self._memory.truncate(slot.id, slot.owner.position(kept)):
             self.clear(slot)
         elif kept < slot.length:
             self._give_tail(slot, kept)
