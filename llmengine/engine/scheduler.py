@@ -15,6 +15,7 @@ from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
 from llmengine.engine.queue import FairQueue
 from llmengine.engine.sequence import Sequence
+from llmengine.engine.shares import shares
 from llmengine.engine.slot import Memory
 from llmengine.engine.slots import Slots
 from llmengine.engine.speculate import Speculator
@@ -120,7 +121,7 @@ class Scheduler:
             return []
         if prefilling:
             chunk = min(self._pacer.chunk(len(step)), self._rows - len(step), free)
-            step += [Work(each, count, False) for each, count in _share(prefilling, chunk)]
+            step += [Work(each, count, False) for each, count in shares(prefilling, chunk)]
         elif self._speculator:
             self._speculator.draft(step, min(self._rows - len(step), free))
         return step
@@ -289,20 +290,3 @@ class Scheduler:
         self._pool.clear()
         self.slots.reset(save=False)  # nobody knows any more what they hold
         return found
-
-
-def _share(prefilling: list[Sequence], chunk: int) -> list[tuple[Sequence, int]]:
-    """Divide a chunk: short prompts first, so that none waits behind a long one.
-
-    A quarter is the oldest's, so that a stream of short ones can't hold it up for ever.
-    """
-    if not prefilling or chunk <= 0:
-        return []
-    counts = [0] * len(prefilling)
-    counts[0] = min(prefilling[0].ahead, max(chunk // 4, 1))
-    chunk -= counts[0]
-    for index in sorted(range(len(prefilling)), key=lambda each: prefilling[each].pending):
-        more = min(prefilling[index].ahead - counts[index], chunk)
-        counts[index] += more
-        chunk -= more
-    return [(each, count) for each, count in zip(prefilling, counts, strict=True) if count]
