@@ -213,6 +213,22 @@ def test_an_engine_that_cannot_come_back_is_told_and_tried_again(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_machine_that_starts_no_process_is_waited_for(
+    host: ProcessHost, processes: Processes, client: Client
+) -> None:
+    def refuse(_: object) -> None:
+        processes.prepare = lambda _: None  # the next one may
+        raise OSError(12, "Cannot allocate memory")
+
+    processes.prepare = refuse
+    host.submit(request("a"), client)
+    processes.kill()
+    client.wait("a")
+    assert client.texts["a"] == LONG
+    assert host.state().restarts == 1
+
+
+@pytest.mark.usefixtures("quick")
 def test_another_model_in_the_place_of_the_old_one_is_not_used(
     host: ProcessHost, processes: Processes
 ) -> None:

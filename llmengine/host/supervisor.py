@@ -119,6 +119,12 @@ class Supervisor:
         deliver(left)
 
     def _attend(self, child: Child) -> None:
+        try:
+            self._listen(child)
+        except Exception:  # the clients wait for what comes next
+            log.exception("what the engine's process said could not be taken; it is ended")
+
+    def _listen(self, child: Child) -> None:
         """Pass on what it says until it is gone."""
         while (messages := child.receive(TICK)) is not None:
             for message in messages:
@@ -192,18 +198,29 @@ class Supervisor:
     def _restarted(self) -> Child | None:
         attempts = 0
         while self._pause(self._backoff.pause):
-            child = self._launch(self._config)
             try:
-                self._check_same(self._loaded(child))
+                child = self._started()
             except EngineError as error:
-                child.bury()
                 self._backoff.failed()
                 attempts += 1
                 self._could_not(error, give_up=attempts >= ATTEMPTS)
-                continue
-            self._take_over(child)
-            return child
+            else:
+                self._take_over(child)
+                return child
         return None
+
+    def _started(self) -> Child:
+        """A process that has loaded the same model."""
+        try:
+            child = self._launch(self._config)
+        except OSError as error:  # as where memory or processes are used up
+            raise ModelUnavailable(f"no process can be started: {error}") from error
+        try:
+            self._check_same(self._loaded(child))
+        except EngineError:
+            child.bury()
+            raise
+        return child
 
     def _pause(self, seconds: float) -> bool:
         """Wait, and watch deadlines meanwhile; False where it is to be closed."""
