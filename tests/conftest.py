@@ -33,23 +33,35 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what lives longer than a test out of the user's home as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        _move(tmp_path_factory.mktemp("home"), patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's home, empty, and beside it the working folder of the test."""
-    for name in os.environ:
-        if name.startswith("LLM_ENGINE_"):
-            monkeypatch.delenv(name)
     home = tmp_path / "home"
     work = tmp_path / "work"
     home.mkdir()
     work.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    for kind in ("CONFIG", "DATA", "CACHE", "STATE"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
-    # Commands in a child process find this checkout, installed or not.
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    _move(home, monkeypatch)
     monkeypatch.chdir(work)
     return home
+
+
+def _move(home: Path, patch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("LLM_ENGINE_"):
+            patch.delenv(name)
+    patch.setenv("HOME", str(home))
+    for kind in ("CONFIG", "DATA", "CACHE", "STATE"):
+        patch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
+    # Commands in a child process find this checkout, installed or not.
+    patch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture(autouse=True)
