@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
 import threading
@@ -21,22 +20,17 @@ from llmengine.core import CacheControl, HostState, Media, ModelInfo, Request, S
 from llmengine.engine import fit, sizing
 from llmengine.engine.build import build
 from llmengine.engine.cache_control import EngineCache
-from llmengine.engine.check import (
-    check_inputs,
-    check_media,
-    check_request,
-    check_room,
-    check_spans,
-)
+from llmengine.engine.check import check_inputs, check_media, check_request, check_spans
 from llmengine.engine.delivery import Outputs, deliver
 from llmengine.engine.describe import counted, describe
 from llmengine.engine.embedder import Job
+from llmengine.engine.ledger import Ledger
 from llmengine.engine.message import Call, Cancel, Stop
 from llmengine.engine.placed import placed, salt_of, text_of
 from llmengine.engine.pulse import Pulse
+from llmengine.engine.scope import Scopes
 from llmengine.engine.sequence import Sequence
-from llmengine.engine.turnover import Turnover
-from llmengine.errors import Internal, ModelUnavailable
+from llmengine.errors import Internal
 from llmengine.grammar.compiler import Compiler
 from llmengine.llama import fingerprint
 from llmengine.llama.model import Model
@@ -71,12 +65,7 @@ class Engine:
             self._close_model()
             raise
         self._load_seconds = time.perf_counter() - started
-        self._lock = threading.Condition()
-        self._active: set[str] = set()  # requests that have not had their last output
-        self._doomed: set[str] = set()  # those of them that are cancelled
-        self._requests = 0
-        self._turnover = Turnover(time.monotonic())
-        self._accepting = True
+        self._ledger = Ledger(config)
         self._pulse = Pulse()
         self._thread = threading.Thread(target=self._run, name="llmengine", daemon=True)
         self._thread.start()
@@ -97,9 +86,7 @@ class Engine:
         self._runner, self._embedder, self._encoder = parts.runner, parts.embedder, parts.encoder
         self._watcher = parts.watcher
         files = [fingerprint.of_file(each) for each in (model.path, path) if each]
-        self._fingerprint = f"{' '.join(files)} {parts.context.fingerprint}"
-        # What the scopes begin with that belong to this model and these settings.
-        self._own_scope = _digest(self._fingerprint, 8)
+        self._scopes = Scopes(f"{' '.join(files)} {parts.context.fingerprint}")
 
     def __enter__(self) -> Engine:
         return self
@@ -119,22 +106,20 @@ class Engine:
         media = placed(request, self.media_tokens)
         check_spans(media, self._projector, self._context.rows)
         sampler = self._sampler(request)
-        scope = self._scope(request.cache_salt + salt_of(media))
+        scope = self._scopes.of(request.cache_salt + salt_of(media))
         sequence = Sequence(request, sink, sampler, room, scope, window, media)
         for token in request.completion:
             sampler.replay(token)
             sequence.text.push(self._model.piece(token, request.special))
-        with self._lock:
-            self._admit(request.id)
+        with self._ledger.admitting(request.id):
             self._inbox.put(sequence)
 
     def embed(self, inputs: Tokens[Tokens[int]]) -> Future[list[bytes]]:
         check_inputs(inputs, self._info)
         job = Job(inputs)
-        with self._lock:
-            self._admit(job.id)
+        with self._ledger.admitting(job.id):
             self._embedder.add(job)
-        job.future.add_done_callback(lambda _: self._release([job.id]))
+        job.future.add_done_callback(lambda _: self._ledger.end([job.id]))
         return job.future
 
     def _sampler(self, request: Request) -> Sampler:
@@ -144,37 +129,21 @@ class Engine:
             words = [token for token in request.prompt if token >= 0]
             return Sampler(self._model, params, words, self._max_length, matcher)
 
-    def _admit(self, request_id: str) -> None:
-        if not self._accepting:
-            raise ModelUnavailable("the engine is shutting down")
-        check_room(request_id, self._active, self._config, self._turnover)
-        self._active.add(request_id)
-        self._requests += 1
-
-    def _scope(self, salt: str) -> str:
-        """Who may share a prefix: requests with the same salt on the same model and settings."""
-        return self._own_scope + _digest(f"{self._fingerprint} {salt}", 16)
-
     def cancel(self, request_id: str) -> None:
-        with self._lock:
-            if request_id not in self._active:
+        with self._ledger.lock:
+            if not self._ledger.doom(request_id):
                 return
-            self._doomed.add(request_id)
             self._inbox.put(Cancel(request_id))
             # Nobody would miss the step under way, which may be a long prefill.
-            in_step = self._runner.in_step
-            if in_step and in_step <= self._doomed:
+            if self._ledger.is_vain(self._runner.in_step):
                 self._context.abort()
 
     def drain(self, timeout: float) -> bool:
-        with self._lock:
-            self._accepting = False
-            return self._lock.wait_for(lambda: not self._active, timeout)
+        return self._ledger.drain(timeout)
 
     def close(self) -> None:
-        with self._lock:
-            self._accepting = False
-            self._doomed |= self._active
+        with self._ledger.lock:
+            self._ledger.close()
             if self._thread.is_alive():
                 self._inbox.put(Stop())
                 self._context.abort()
@@ -263,15 +232,8 @@ class Engine:
             each.request_id for items in outputs.values() for each in items if each.finish_reason
         ]
         if ended:
-            self._release(ended)
+            self._ledger.end(ended)
         deliver(outputs)
-
-    def _release(self, ended: list[str]) -> None:
-        with self._lock:
-            self._turnover.ended(len(ended), time.monotonic())
-            self._active.difference_update(ended)
-            self._doomed.difference_update(ended)
-            self._lock.notify_all()
 
     # What it is and how it does, from any thread
 
@@ -311,7 +273,7 @@ class Engine:
         )
         return replace(
             found,
-            requests=self._requests,
+            requests=self._ledger.accepted,
             waiting=found.waiting + self._inbox.qsize(),
             load_seconds=self._load_seconds,
             threads=self._context.threads,
@@ -324,17 +286,11 @@ class Engine:
         if not self._config.cache.enabled:
             return None
         tiers = self._cache or PromptCache(None, None)
-        return EngineCache(tiers, self._slots, self._model, self._own_scope, self._empty_slots)
+        return EngineCache(tiers, self._slots, self._model, self._scopes.own, self._empty_slots)
 
     def _empty_slots(self) -> None:
         """Drop what the idle slots hold, without saving it; from any other thread."""
         call = Call(self._scheduler.drop_idle)
-        with self._lock:
-            if not self._accepting:
-                raise ModelUnavailable("the engine is shutting down")
+        with self._ledger.accepting():
             self._inbox.put(call)
         call.wait()
-
-
-def _digest(text: str, size: int) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
