@@ -36,6 +36,7 @@ class FakeChild:
         self.frozen = False
         self.last_words = "the last words"
         self.pid = 0
+        self.level = 0
         self._load = load
         self._channel = Channel[wire.FromEngine](own, wire.FromEngine)
         worker = Worker(Channel(self._its, wire.ToEngine), self._open, lambda: None)
@@ -54,6 +55,9 @@ class FakeChild:
     def send(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # as the thread of a Child that writes
             self._channel.send(data)
+
+    def log_from(self, level: int) -> None:
+        self.level = level
 
     def receive(self, seconds: float) -> list[wire.FromEngine] | None:
         end = time.monotonic() + seconds

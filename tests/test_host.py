@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from patience import PATIENCE
 from serving import eventually
 
-from llmengine.core import Request, Usage
+from llmengine.core import ModelInfo, Request, Usage
 from llmengine.errors import (
     EngineOverloaded,
     Internal,
@@ -21,7 +22,7 @@ from llmengine.errors import (
     ModelNotFound,
     ModelUnavailable,
 )
-from llmengine.host import backoff, supervisor, watchdog, worker
+from llmengine.host import backoff, relay, supervisor, watchdog, worker
 from llmengine.host.process_host import ProcessHost
 from llmengine.sampling import Constraint, SamplingParams
 
@@ -320,6 +321,37 @@ def test_closing_cancels_what_runs(host: ProcessHost, processes: Processes, clie
     client.wait("a")
     assert client.last["a"].finish_reason == "cancelled"
     assert len(processes.children) == 1
+
+
+def test_closing_is_told_to_an_engine_that_is_just_there(
+    host: ProcessHost, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "CLOSE_SECONDS", 10 * PATIENCE)
+    found = host._supervisor
+    closing = threading.Thread(target=host.close)
+    check = found._check_same
+
+    def close_meanwhile(info: ModelInfo) -> None:
+        check(info)
+        closing.start()
+        assert eventually(lambda: found._closing, PATIENCE)
+
+    monkeypatch.setattr(found, "_check_same", close_meanwhile)
+    processes.kill()
+    assert eventually(lambda: closing.ident, PATIENCE)
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert len(processes.children) == 2
+
+
+def test_the_engine_logs_from_the_level_of_its_parent(
+    host: ProcessHost, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "level", lambda: logging.DEBUG)
+    assert eventually(lambda: processes.children[0].level == logging.DEBUG, PATIENCE)
+    processes.kill()
+    assert eventually(lambda: host.state().restarts == 1, PATIENCE)
+    assert eventually(lambda: processes.children[1].level == logging.DEBUG, PATIENCE)
 
 
 def test_closing_does_not_wait_for_an_engine_that_is_lost(

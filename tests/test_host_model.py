@@ -136,6 +136,15 @@ def test_what_is_asked_once_is_answered_by_the_next(host: ProcessHost) -> None:
     assert b"".join(map(host.piece, tokens)).decode() == text
 
 
+def test_its_log_follows_the_level_here(
+    host: ProcessHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "llmengine"):
+        assert eventually(lambda: host._supervisor._child._level == logging.DEBUG)
+        host.embed([[65] * 600]).result(PATIENCE)  # llama.cpp says much about a new context
+        assert eventually(lambda: any(each.name == "llmengine.llama" for each in caplog.records))
+
+
 def test_a_grammar_is_refused_there_as_here(host: ProcessHost) -> None:
     wrong = Constraint("regex", "(", param="guided_regex")
     with pytest.raises(InvalidRequest, match="guided_regex") as refused:

@@ -157,6 +157,19 @@ def test_reloading_follows_the_file_and_never_opens_the_server(tmp_path: Path) -
     assert keyring.find(third) is not None
 
 
+@pytest.mark.parametrize("keys", [{"api_key": "k"}, {"api_keys": ("alice:k",)}])
+def test_reloading_does_not_take_the_last_key_away(keys: dict[str, Any]) -> None:
+    keyring = Keyring(ServerConfig(**keys))
+    with pytest.raises(ConfigError, match="does not give up its last key"):
+        keyring.reload(ServerConfig(admin_key="admin"))
+    assert keyring.find("k") is not None
+    keyring.reload(ServerConfig(api_key="another"))
+    assert keyring.find("k") is None
+    made(KeyFile().path)
+    keyring.reload(ServerConfig())
+    assert keyring.guards("inference")
+
+
 def test_a_key_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="llmengine keys add"):
         Keyring(ServerConfig(keys_file=str(tmp_path / "none.json")))

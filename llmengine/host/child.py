@@ -37,6 +37,7 @@ class Child:
             )
         self._channel = Channel[wire.FromEngine](own, wire.FromEngine)
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._level: int | None = None  # from which it was told to log
         self.last_words = ""  # the last line that it said past the log
         self._threads = [
             threading.Thread(target=each, name="engine-process", daemon=True)
@@ -53,6 +54,12 @@ class Child:
     def send(self, data: bytes) -> None:
         """Send what `packed` made; what comes at the same time goes out together."""
         self._outbox.put(data)
+
+    def log_from(self, level: int) -> None:
+        """Have it log as this process does, which new settings may have changed."""
+        if level != self._level:
+            self._level = level
+            self.send(packed(wire.LogFrom(level)))
 
     def receive(self, seconds: float) -> list[wire.FromEngine] | None:
         """What it sent, waiting for it up to `seconds`; None once it is gone."""

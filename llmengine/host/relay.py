@@ -32,6 +32,15 @@ class RelayHandler(logging.Handler):
         )
 
 
+def level() -> int:
+    """From which level on llmengine logs in this process."""
+    return logging.getLogger(log.NAME).getEffectiveLevel()
+
+
+def log_from(level: int) -> None:
+    logging.getLogger(log.NAME).setLevel(level)
+
+
 def relay(level: str, send: Callable[[Logged], None]) -> None:
     """Send what llmengine logs from `level` on to the other process."""
     logger = logging.getLogger(log.NAME)

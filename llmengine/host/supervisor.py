@@ -130,6 +130,7 @@ class Supervisor:
             for message in messages:
                 self._take(message)
             self._expire()
+            child.log_from(relay.level())
             if wrong := self._watchdog.look():
                 log.error("the engine's process %s and is ended", wrong)
                 self._watchdog = Watchdog(0)
@@ -260,6 +261,8 @@ class Supervisor:
             self._lost = None
             self._state = HostState(restarts=self._state.restarts + 1)
             self._watchdog = Watchdog(self._config.worker.watchdog_seconds)
+            if self._closing:  # since it was ready: the one before was told
+                child.send(packed(wire.Close()))
             self.send_due()
         log.warning("the engine runs again", extra={"seconds": round(seconds, 2)})
 

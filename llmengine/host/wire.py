@@ -75,6 +75,12 @@ class AskCache(Message, frozen=True):
     arguments: tuple[str | bool, ...] = ()
 
 
+class LogFrom(Message, frozen=True):
+    """Log from that level on, as numbered by `logging`."""
+
+    level: int
+
+
 class Close(Message, frozen=True):
     """Cancel what runs, save what is to be kept, and end."""
 
@@ -90,6 +96,7 @@ ToEngine = (
     | Piece
     | MediaTokens
     | AskCache
+    | LogFrom
     | Close
 )
 

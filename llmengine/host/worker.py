@@ -100,6 +100,8 @@ class Worker:
                 self._call(call, self.engine.media_tokens, media)
             case wire.AskCache(call, method, arguments):
                 self._call(call, getattr(self.engine.cache(), method), *arguments)
+            case wire.LogFrom(level):
+                relay.log_from(level)
 
     # The engine
 

@@ -111,8 +111,6 @@ def create_app(config: Config) -> App:
 
 
 def _sanic_settings(config: ServerConfig) -> dict[str, Any]:
-    # Sanic answers 503 after RESPONSE_TIMEOUT, 60 s by default: the engine's deadline comes first.
-    seconds = config.request_timeout_seconds
     return {
         "ACCESS_LOG": False,
         "AUTO_EXTEND": False,
@@ -120,8 +118,14 @@ def _sanic_settings(config: ServerConfig) -> dict[str, Any]:
         "MOTD": False,
         "REQUEST_MAX_SIZE": config.max_body_mb << 20,
         "REQUEST_TIMEOUT": 60,
-        "RESPONSE_TIMEOUT": seconds + 60 if seconds else NEVER,
+        "RESPONSE_TIMEOUT": response_seconds(config),
     }
+
+
+def response_seconds(config: ServerConfig) -> float:
+    """After what Sanic answers 503, 60 s by its default: the engine's deadline comes first."""
+    seconds = config.request_timeout_seconds
+    return seconds + 60 if seconds else NEVER
 
 
 def _quieten() -> None:

@@ -20,7 +20,7 @@ _logger = logging.getLogger("llmengine.server")
 class Journal:
     def __init__(self, host: Host, config: Config, metrics: Metrics, traces: Traces | None) -> None:
         self._host = host
-        self._config = config.logging
+        self.take_over(config)
         self._metrics = metrics
         self._traces = traces
 
@@ -59,6 +59,9 @@ class Journal:
         _logger.log(
             level, "%s%s %d", "slow: " if slow else "", record.endpoint, status, extra=fields
         )
+
+    def take_over(self, config: Config) -> None:
+        self._config = config.logging
 
     async def prompts(self, record: Record, prompts: Sequence[Sequence[int]]) -> None:
         """Log what the model reads, if that is wanted."""

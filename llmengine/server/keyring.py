@@ -17,25 +17,31 @@ class Keyring:
     def __init__(self, config: ServerConfig) -> None:
         self._file = KeyFile(config.keys_file)
         self._named = bool(config.keys_file) or self._file.exists
+        self._config = ServerConfig()  # without keys
         self.reload(config)
 
     def reload(self, config: ServerConfig) -> None:
         """Take over plain keys and read the key file again.
 
-        A missing file does not open what it guarded.
+        Nothing opens that was guarded, neither by a missing file nor by settings without a key.
         """
         if self._named and not self._file.exists:
             raise ConfigError(
                 f"{self._file.path}: there is no such key file: `llmengine keys add` makes one"
             )
+        named = self._named or self._file.exists
+        if self.guards("inference") and not (named or _any(config)):
+            raise ConfigError(
+                "server.api_key: a running server does not give up its last key: "
+                "start it anew without one"
+            )
         self._keys = (*_plain(config), *self._file.read())
-        self._config = config
-        self._named = self._named or self._file.exists
+        self._config, self._named = config, named
 
     def guards(self, scope: Scope) -> bool:
         """Whether `scope` needs a key. A key file without keys lets nobody in."""
-        plain = bool(self._config.api_key or self._config.api_keys)
-        return self._named or plain or (scope == "admin" and bool(self._config.admin_key))
+        guarded = self._named or _any(self._config)
+        return guarded or (scope == "admin" and bool(self._config.admin_key))
 
     @property
     def shared(self) -> bool:
@@ -55,6 +61,11 @@ class Keyring:
             if hmac.compare_digest(key.digest, sent):
                 found = key
         return found
+
+
+def _any(config: ServerConfig) -> bool:
+    """Whether a key for the model stands in the settings."""
+    return bool(config.api_key or config.api_keys)
 
 
 def _plain(config: ServerConfig) -> list[Key]:

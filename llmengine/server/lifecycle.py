@@ -26,7 +26,7 @@ class Lifecycle:
     def take_over(self, config: Config) -> None:
         self.config = config
         if self.state:
-            self.state.config = config
+            self.state.take_over(config)
 
     @property
     def loaded(self) -> State:

@@ -6,7 +6,7 @@ import logging
 
 from llmengine import log
 from llmengine.config import Config
-from llmengine.server.app import App
+from llmengine.server.app import App, response_seconds
 from llmengine.server.lifecycle import Lifecycle
 from llmengine.settings.live import left_over, taken_over
 
@@ -22,6 +22,7 @@ def reload(app: App, wanted: Config) -> None:
     config = taken_over(lifecycle.config, wanted)
     app.ctx.guard.keyring.reload(config.server)
     log.configure(config.logging)
+    app.config["RESPONSE_TIMEOUT"] = response_seconds(config.server)  # of new connections
     for path in left_over(config, wanted):
         _logger.warning("%s: takes effect at the next start", path)
     lifecycle.take_over(config)

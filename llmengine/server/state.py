@@ -63,6 +63,11 @@ class State:
         count = WORKERS + FETCHERS * self._fetcher.offered
         self._workers = ThreadPoolExecutor(count, thread_name_prefix="prompt")
 
+    def take_over(self, config: Config) -> None:
+        """Go on with new settings, of which only those differ that may."""
+        self.config = config
+        self.journal.take_over(config)
+
     @property
     def model(self) -> str:
         """The name under which the model is served."""
