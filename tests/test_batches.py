@@ -16,6 +16,7 @@ from openai.types import Batch
 from serving import config, eventually, serving
 
 from llmengine.core import Request, Stats
+from llmengine.server.files_store import FilesStore
 
 CHAT = "/v1/chat/completions"
 
@@ -317,6 +318,39 @@ def test_what_does_not_fit_is_refused(host: FakeHost, at: Path) -> None:
         assert refused.value.status_code == 507
         assert api.files.delete(first.id).deleted
         assert api.files.create(file=b"x" * 700_000, purpose="batch").bytes == 700_000
+
+
+def test_without_room_for_more_answers_those_that_are_there_are_kept(at: Path) -> None:
+    settings = config(files_path=str(at), files_max_size_mb=1, batch_concurrency=1)
+    with FakeHost("x" * 300_000, step=300_000) as host, serving(host, settings) as client:
+        api = api_of(client)
+        lines = line("wrong", {"messages": 1}) + "".join(line(f"r{n}", ask("")) for n in range(9))
+        done = ended(api, begun(api, lines).id)
+        assert done.status == "failed"
+        assert done.errors is not None
+        assert done.errors.data is not None
+        assert "raise server.files_max_size_mb" in str(done.errors.data[0].message)
+        assert list(results(api, done.output_file_id)) == ["r0", "r1", "r2"]
+        assert list(results(api, done.error_file_id)) == ["wrong"]
+
+
+def test_after_a_fault_of_the_disk_it_is_tried_again(
+    api: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmengine.server.batch_work.FAULT_SECONDS", 0.01)
+    faults = iter([OSError("the disk is full")] * 7)
+    results_of = FilesStore.results
+
+    def faulty(store: FilesStore, batch: str) -> dict[int, bytes]:
+        if fault := next(faults, None):
+            raise fault
+        return results_of(store, batch)
+
+    monkeypatch.setattr(FilesStore, "results", faulty)
+    done = ended(api, begun(api, line("a", ask("hi"))).id)
+    assert done.status == "completed"
+    assert list(results(api, done.output_file_id)) == ["a"]
+    assert next(faults, None) is None
 
 
 def test_they_can_be_turned_off(host: FakeHost, at: Path) -> None:

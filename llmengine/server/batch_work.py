@@ -34,6 +34,7 @@ from llmengine.server.state import State
 
 BUSY = (429, 503)  # of a server that takes no more: asked again
 PAUSE_SECONDS = 0.2
+FAULT_SECONDS = 10.0  # until a disk that could not be used is tried again
 
 _logger = logging.getLogger("llmengine.server")
 
@@ -45,9 +46,12 @@ async def work_on_batches(app: Any, state: State) -> None:
         work.woken.clear()
         try:
             found = await state.in_worker(state.files.unended) if state.files.begun else []
-        except (EngineError, *FAULTS) as error:
+        except EngineError as error:
             _logger.warning("batches cannot be worked on: %s", error)
             found = []
+        except FAULTS as error:
+            await _wait_out(error)
+            continue
         keys = ((tenant, batch, app.ctx.guard.keyring.holder(tenant)) for tenant, batch in found)
         # Those of a key that is gone wait for its return.
         mine = next((each for each in keys if each[2] is not None), None)
@@ -55,8 +59,16 @@ async def work_on_batches(app: Any, state: State) -> None:
             await work.woken.wait()
             continue
         tenant, batch, key = mine
-        with work.on(tenant, batch):
-            await _Work(app, state, replace(key, priority=LEAST_URGENT), tenant, batch).run()
+        try:
+            with work.on(tenant, batch):
+                await _Work(app, state, replace(key, priority=LEAST_URGENT), tenant, batch).run()
+        except FAULTS as error:
+            await _wait_out(error)
+
+
+async def _wait_out(error: Exception) -> None:
+    _logger.warning("batches cannot be worked on: %s", error)
+    await asyncio.sleep(FAULT_SECONDS)
 
 
 class _Work:
@@ -73,14 +85,20 @@ class _Work:
     async def run(self) -> None:
         try:
             await self._run()
-        except (EngineError, *FAULTS) as error:
+        except FAULTS:
+            raise  # what is done is on disk: it can go on later
+        except EngineError as error:
             _logger.warning("the batch %s failed: %s", self._batch.id, error)
-            self._batch.errors = BatchErrors([BatchError("server_error", str(error))])
-            await self._end("failed")
+            await self._fail(str(error))
         except Exception:
             _logger.exception("the batch %s failed", self._batch.id)
-            self._batch.errors = BatchErrors([BatchError("server_error", "internal error")])
-            await self._end("failed")
+            await self._fail("internal error")
+
+    async def _fail(self, message: str) -> None:
+        """End without the requests that are left; what was answered stays."""
+        self._batch.errors = BatchErrors([BatchError("server_error", message)])
+        await self._keep(await self._in_worker(self._store.results, self._batch.id))
+        await self._end("failed")
 
     async def _run(self) -> None:
         batch, workers = self._batch, self._state.config.server.batch_concurrency
@@ -134,7 +152,7 @@ class _Work:
         return self._batch.expires_at is not None and now() >= self._batch.expires_at
 
     async def _finish(self, lines: list[BatchLine]) -> None:
-        """Make files of the results."""
+        """End in order: with all answers, or without those that were not to be had."""
         batch = self._batch
         results = await self._in_worker(self._store.results, batch.id)
         cancelled = batch.status == "cancelling"
@@ -148,11 +166,15 @@ class _Work:
             outcome = "expired"
         else:
             outcome = "cancelled" if cancelled else "completed"
-        in_order = [results[at] for at in sorted(results)]
-        batch.output_file_id = await self._file("output", filter(_succeeded, in_order))
-        failed = (each for each in in_order if not _succeeded(each))
-        batch.error_file_id = await self._file("error", failed)
+        await self._keep(results)
         await self._end(outcome)
+
+    async def _keep(self, results: dict[int, bytes]) -> None:
+        """Make files of the results."""
+        in_order = [results[at] for at in sorted(results)]
+        self._batch.output_file_id = await self._file("output", filter(_succeeded, in_order))
+        failed = (each for each in in_order if not _succeeded(each))
+        self._batch.error_file_id = await self._file("error", failed)
 
     async def _file(self, kind: str, lines: Iterator[bytes]) -> str | None:
         content = b"".join(line + b"\n" for line in lines)
