@@ -296,3 +296,12 @@ def test_what_cannot_fit_is_refused_before_it_is_tokenized() -> None:
     host.tokenize = lambda *_, **__: pytest.fail("it was tokenized")  # type: ignore[method-assign]
     with pytest.raises(ContextLengthExceeded, match="at least 101"):
         prompt.of_text(host, "x" * 404)
+
+
+def test_variables_may_have_any_name() -> None:
+    host = FakeHost()
+    host._info = replace(host.info(), needs_checkpoints=True)
+    template = ChatTemplate("{{ text }}{{ tokens }}|{{ messages[0].content }}", "<s>", "</s>")
+    with host:
+        found = prompt.of_messages(host, template, HI, text="a", tokens="b")
+    assert found.text.startswith("ab|")

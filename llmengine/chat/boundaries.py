@@ -25,7 +25,7 @@ def boundaries(
     messages: Sequence[Message],
     text: str,
     tokens: tuple[int, ...],
-    **variables: Any,
+    variables: Mapping[str, Any],
 ) -> tuple[int, ...]:
     """Lengths in tokens, ascending, of a prompt that was rendered with these `variables`."""
     found = [

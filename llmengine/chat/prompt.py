@@ -55,7 +55,7 @@ def of_messages(
     made = of_text(host, text, media)
     if not host.info().needs_checkpoints:
         return made
-    found = boundaries(host, template, messages, text, made.tokens, **variables)
+    found = boundaries(host, template, messages, text, made.tokens, variables)
     return replace(made, boundaries=found)
 
 
