@@ -124,7 +124,8 @@ class FakeHost:
             raise self.refuse
         if len(request.prompt) >= self.context:
             raise ContextLengthExceeded(
-                f"the prompt has {len(request.prompt)} tokens, the context {self.context}"
+                f"the prompt has {len(request.prompt)} tokens, the context {self.context}",
+                param="prompt",
             )
         with self._change:
             if self._closing:

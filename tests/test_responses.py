@@ -182,6 +182,14 @@ def test_logprobs_are_those_of_the_text() -> None:
         assert refused(client, top_logprobs=2)["param"] == "top_logprobs"
 
 
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_logprobs_of_a_text_that_comes_with_the_end_of_thinking(step: int) -> None:
+    asks = {"include": ["message.output_text.logprobs"]}
+    with served("<think>hm</think>Hello, world!", step=step) as (_, client):
+        [text] = answered(client, **asks)["output"][1]["content"]
+    assert "".join(each["token"] for each in text["logprobs"]) == "Hello, world!"
+
+
 def test_what_is_said_of_the_request_comes_back() -> None:
     with served() as (host, client):
         found = answered(
@@ -480,6 +488,8 @@ def refusing() -> Iterator[tuple[FakeHost, httpx.Client]]:
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"truncation": "middle"}, "truncation"),
+        ({"truncation": "auto", "overflow": "error"}, "truncation"),
+        ({"truncation": "disabled", "overflow": "shift"}, "truncation"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"temperature": -1}, "temperature"),

@@ -245,6 +245,13 @@ def test_what_cannot_be_honoured_is_refused_by_name(
     assert host.requests == []
 
 
+def test_what_is_refused_but_for_some_values_names_them(client: httpx.Client) -> None:
+    message = refusal(chat(client, service_tier="flex"))["message"]
+    assert message == '`service_tier` is not offered by this server, but for "auto" or "default"'
+    message = refusal(chat(client, web_search_options={}))["message"]
+    assert message == "`web_search_options` is not offered by this server"
+
+
 def test_what_changes_nothing_is_taken(client: httpx.Client) -> None:
     response = chat(
         client,
@@ -296,9 +303,10 @@ def test_only_the_served_model_answers(host: FakeHost) -> None:
 
 def test_too_long_a_prompt(client: httpx.Client) -> None:
     for stream in (False, True):
-        long = [{"role": "user", "content": "x" * 5000}]
-        error = refusal(chat(client, messages=long, stream=stream))
-        assert error["code"] == "context_length_exceeded"
+        for length in (5000, 50_000):  # the longer one is not even tokenized
+            long = [{"role": "user", "content": "x" * length}]
+            error = refusal(chat(client, messages=long, stream=stream))
+            assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
 
 
 def test_a_full_queue_is_a_503_also_for_streams(client: httpx.Client, host: FakeHost) -> None:

@@ -206,8 +206,9 @@ def test_responses_call_it_truncation(client: httpx.Client, host: FakeHost) -> N
     assert found.usage is not None
     assert found.usage.to_dict()["dropped_messages"] == 14
     assert said(host).startswith("system\nBe brief.\nuser\nquestion 7")
-    with pytest.raises(openai.BadRequestError, match="the prompt has 1219 tokens"):
+    with pytest.raises(openai.BadRequestError, match="the prompt has 1219 tokens") as refused:
         api.responses.create(input=items, truncation="disabled")
+    assert refused.value.param == "input"
     assert api.responses.create(input="Hello").truncation == "disabled"
 
 

@@ -18,11 +18,12 @@ from llmengine.sampling import SamplingParams
 from llmengine.server import errors, wire
 from llmengine.server.bodies import Body
 from llmengine.server.deadline import deadline
+from llmengine.server.dialect import worded
 from llmengine.server.dispatch import Job
 from llmengine.server.format import Format, Head, total
 from llmengine.server.limits import limits_of
 from llmengine.server.parameters import of_choice
-from llmengine.server.preparation import Prepared
+from llmengine.server.preparation import NAMES, Prepared
 from llmengine.server.record import CLIENT_CLOSED, Record, record_of
 from llmengine.server.state import State, state_of
 
@@ -108,10 +109,11 @@ async def answer_chat(
     """As `answer`, to a prepared chat."""
     state, limited = state_of(request), chat.plan.most is not None
     watchers = [chat.parser(state) for _ in range(chat.body.choices if limited else 0)]
-    return await answer(
-        request, chat.body, head, [chat.prompt], chat.params, format,
-        special=chat.special, prediction=chat.prediction, watchers=watchers,
-    )  # fmt: skip
+    with worded(NAMES):
+        return await answer(
+            request, chat.body, head, [chat.prompt], chat.params, format,
+            special=chat.special, prediction=chat.prediction, watchers=watchers,
+        )  # fmt: skip
 
 
 class _Generation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -50,8 +51,12 @@ def unknown(
     """
     for name, idle in refused.items():
         if fields.get(name) is not None and fields[name] not in idle:
+            offered = " or ".join(json.dumps(each) for each in idle)
+            but = f", but for {offered}" if idle else ""
             raise InvalidRequest(
-                f"`{name}` is not offered by this server", param=name, code="unsupported_parameter"
+                f"`{name}` is not offered by this server{but}",
+                param=name,
+                code="unsupported_parameter",
             )
     known = {*body.__struct_fields__, *harmless, *refused}
     found = [name for name in fields if name not in known]

@@ -15,11 +15,15 @@ from llmengine.errors import InvalidRequest
 from llmengine.sampling import Constraint, SamplingParams
 from llmengine.server import constraint, parameters
 from llmengine.server.bodies import ChatBody, Message
+from llmengine.server.dialect import worded
 from llmengine.server.functions import modern
 from llmengine.server.media import MediaReader
 from llmengine.server.overflow import policy_of
 from llmengine.server.state import State
 from llmengine.server.tools import ToolPlan, plan_of
+
+# What the engine, which knows no messages, calls otherwise.
+NAMES = {r"prompt$": "messages"}
 
 # Variables of a template that follow from other parameters, and arguments on their way to it.
 _RESERVED = frozenset(
@@ -63,17 +67,18 @@ def prepared(state: State, body: ChatBody) -> Prepared:
 def conversation(state: State, body: ChatBody, plan: ToolPlan) -> Prompt:
     """The prompt that the messages of `body` make, or those that fit, with the tools of `plan`."""
     policy = policy_of(state, body)
-    made = overflow.of_messages(
-        state.host,
-        state.template,
-        for_template(body.messages, state.media),
-        policy,
-        wanted=_wanted(state, body),
-        tools=plan.given,
-        add_generation_prompt=body.add_generation_prompt is not False,
-        continued=_continues(body),
-        **_variables(state, body),
-    )
+    with worded(NAMES):
+        made = overflow.of_messages(
+            state.host,
+            state.template,
+            for_template(body.messages, state.media),
+            policy,
+            wanted=_wanted(state, body),
+            tools=plan.given,
+            add_generation_prompt=body.add_generation_prompt is not False,
+            continued=_continues(body),
+            **_variables(state, body),
+        )
     if body.n_keep is None:
         return made
     return overflow.of_tokens(state.host, made, policy, wanted=None, keep=body.n_keep)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmengine.chat.delta import Delta
 from llmengine.chat.output import OutputParser
-from llmengine.core import Output
+from llmengine.core import Output, TokenLogprob
 from llmengine.server import wire
 from llmengine.server.format import finish_reason
 
@@ -14,6 +16,7 @@ class Reader:
         self._parser = parser
         self.reasoning_tokens = 0
         self.thinking = False  # whether any of the latest output was thinking
+        self.said: Sequence[TokenLogprob] = ()  # those of its tokens that are none
 
     def deltas(self, output: Output) -> list[Delta]:
         """What `output` adds, in order; with the last one, also what was held back."""
@@ -22,8 +25,21 @@ class Reader:
         reasoned = any(each.reasoning for each in found)
         self.thinking = before or self._parser.thinking or reasoned
         self.reasoning_tokens += output.tokens if self.thinking else 0
-        return found if output.finish_reason is None else [*found, *self._parser.end()]
+        if output.finish_reason is not None:
+            found += self._parser.end()
+        self.said = _last(output.logprobs, found) if self.thinking else output.logprobs
+        return found
 
     def reason(self, output: Output) -> wire.FinishReason | None:
         found = finish_reason(output)
         return "tool_calls" if found == "stop" and self._parser.calls else found
+
+
+def _last(tokens: Sequence[TokenLogprob], deltas: Sequence[Delta]) -> Sequence[TokenLogprob]:
+    """The last tokens of an output, of which the content of its `deltas` is."""
+    left = sum(len(each.content.encode()) for each in deltas)
+    start = len(tokens)
+    while left > 0 and start:
+        start -= 1
+        left -= len(tokens[start].piece)
+    return tokens[start:]

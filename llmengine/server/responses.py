@@ -8,12 +8,13 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine.errors import InvalidRequest, NotFound
 from llmengine.server import wire
+from llmengine.server.dialect import worded
 from llmengine.server.generation import answer_chat, head
 from llmengine.server.page import page
 from llmengine.server.reader import Reader
 from llmengine.server.record import record_of
 from llmengine.server.responses_format import ResponsesFormat
-from llmengine.server.responses_request import asked
+from llmengine.server.responses_request import NAMES, asked
 from llmengine.server.responses_store import Stored
 from llmengine.server.responses_wire import InputTokenCount, ItemList, Response, ResponseDeleted
 from llmengine.server.state import State, state_of
@@ -37,7 +38,8 @@ async def create(request: Request) -> HTTPResponse | None:
     format = ResponsesFormat(found.response, Reader(chat.parser(state)), keep)
     state.running[key, first.id] = format
     try:
-        return await answer_chat(request, chat, first, format)
+        with worded(NAMES):
+            return await answer_chat(request, chat, first, format)
     finally:
         del state.running[key, first.id]
         format.ended.set()

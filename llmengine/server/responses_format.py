@@ -48,7 +48,7 @@ class ResponsesFormat:
 
     def chunks(self, _: int, output: Output) -> Iterator[out.Event]:
         deltas = self._reader.deltas(output)
-        for change in self._parts.add(deltas, () if self._reader.thinking else output.logprobs):
+        for change in self._parts.add(deltas, self._reader.said):
             yield from self._changed(change, "completed")
         if output.finish_reason is not None:
             yield from self._ended(output)

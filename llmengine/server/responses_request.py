@@ -99,6 +99,11 @@ def _check(state: State, body: ResponsesBody) -> None:
     if body.top_logprobs and LOGPROBS not in (body.include or ()):
         param = "top_logprobs"
         raise InvalidRequest(f"`{param}` needs `include`: [{LOGPROBS!r}]", param=param)
+    if body.overflow not in (None, _TRUNCATION.get(body.truncation, body.overflow)):
+        raise InvalidRequest(
+            f"`truncation`: {body.truncation!r} and `overflow`: {body.overflow!r} differ",
+            param="truncation",
+        )
     if body.store and not state.config.server.responses_max_size_mb:
         raise _refusal("store", "true (server.responses_max_size_mb is 0)")
 
