@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fakes import FakeHost
 from patience import PATIENCE
-from serving import Server, eventually
+from serving import Server, config, eventually
 
 from llmengine.core import Host
 from llmengine.errors import ModelUnavailable
@@ -100,7 +100,7 @@ def test_it_says_that_it_is_ending_and_refuses_what_is_new(model: SlowModel) -> 
     model.host = FakeHost("a long answer")
     model.finish.set()
     model.host.hold()
-    server = Server(model.open)
+    server = Server(model.open, config(drain_seconds=2 * PATIENCE))
     assert server.ready.wait(PATIENCE)
     with server.client() as client, ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.post, CHAT, json=BODY)
