@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeHost
+from patience import PATIENCE
 from serving import serving
 
+from llmengine.server import notify
 from llmengine.server.notify import Notifier
 
 
@@ -53,6 +56,29 @@ def test_the_watchdog_of_another_process_is_not_ours(
         pass
     heard = [manager.recv(1000) for _ in range(3)]
     assert b"WATCHDOG=1" not in heard
+
+
+def test_a_manager_that_does_not_read_holds_nobody_up(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "2000")
+    waits: list[float | None] = []
+
+    class Watched(socket.socket):
+        def settimeout(self, seconds: float | None) -> None:
+            waits.append(seconds)
+            super().settimeout(seconds)
+
+    monkeypatch.setattr(notify.socket, "socket", Watched)
+
+    async def until_it_is_full() -> None:
+        alive = asyncio.create_task(Notifier().keep_alive())
+        while "could not be told WATCHDOG=1" not in caplog.text:
+            await asyncio.sleep(0.002)
+        alive.cancel()
+
+    asyncio.run(asyncio.wait_for(until_it_is_full(), PATIENCE))
+    assert set(waits) == {0}
 
 
 def test_a_manager_that_is_gone_is_told_in_the_log(
