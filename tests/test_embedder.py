@@ -11,6 +11,7 @@ import pytest
 from patience import PATIENCE
 
 from llmengine.engine.embedder import Embedder, Job
+from llmengine.engine.pulse import Pulse
 from llmengine.errors import Internal, ModelUnavailable, OutOfMemory
 from llmengine.llama.context import Status
 from llmengine.llama.traits import Pooling, Traits
@@ -61,7 +62,9 @@ class Bench:
     def __init__(self, *, causal: bool = True, pooling: Pooling = Pooling.MEAN) -> None:
         self.contexts: list[FakeContext] = []
         traits = Traits(causal, causal, pooling, 3, 1, True)
-        self.embedder = Embedder(traits, self._context, rows=8, sequences=4)
+        self.now = 0.0
+        pulse = Pulse(lambda: self.now)
+        self.embedder = Embedder(traits, self._context, rows=8, sequences=4, pulse=pulse)
 
     def _context(self, length: int) -> Any:
         self.contexts.append(
@@ -198,6 +201,24 @@ def test_memory_that_is_not_there_is_told() -> None:
     bench.step()
     with pytest.raises(OutOfMemory):
         job.future.result(0)
+
+
+def test_what_must_come_whole_has_the_time_of_several_batches() -> None:
+    bench = Bench(causal=False)
+    bench.add([1] * 12, [2])
+    found: list[float] = []
+
+    def compute() -> Status:
+        bench.now += 6
+        found.append(bench.embedder.stalled)
+        return Status.OK
+
+    context = bench._context(512)
+    context.compute = compute
+    bench.embedder._context = context
+    bench.step()
+    bench.step()
+    assert found == [4, 6]
 
 
 def test_closing_fails_what_is_left() -> None:

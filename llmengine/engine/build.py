@@ -21,6 +21,7 @@ from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
+from llmengine.engine.pulse import Pulse
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.slots import Limits, Slots
@@ -60,11 +61,13 @@ def build(
     cells: int,
     threads: int,
     post: Callable[[Callable[[], None]], None],
+    rested: Callable[[], float],
 ) -> Parts:
     """Allocate the KV cache of `cells` tokens and what works on it; raises OutOfMemory
     and ConfigError.
 
-    `post` has something done on the engine's thread, before its next step.
+    `post` has something done on the engine's thread, before its next step; `rested` are the
+    seconds in which that had nothing to do.
     """
     wake = functools.partial(post, _nothing)
     performance = config.performance
@@ -116,7 +119,7 @@ def build(
         arena=arena,
     )
     runner = Runner(model, context, scheduler, pacer)
-    embedder = _embedder(model, config, threads)
+    embedder = _embedder(model, config, threads, rested)
     tier = cache.memory if cache else None
     watcher = _watcher(model, config, tier, lambda: post(scheduler.relieve))
     return Parts(context, cache, fetcher, slots, scheduler, runner, embedder, encoder, watcher)
@@ -141,7 +144,7 @@ def _speculator(context: Context, config: Config, pacer: Pacer) -> Speculator | 
     return Speculator(pacer.costs, performance.draft_tokens, performance.max_itl_ms / 1000)
 
 
-def _embedder(model: Model, config: Config, threads: int) -> Embedder:
+def _embedder(model: Model, config: Config, threads: int, rested: Callable[[], float]) -> Embedder:
     # Neighbours in a batch change the last bits.
     sequences = 1 if config.performance.deterministic else EMBEDDINGS
 
@@ -149,4 +152,4 @@ def _embedder(model: Model, config: Config, threads: int) -> Embedder:
         return EmbeddingContext(model, config, length=length, sequences=sequences, threads=threads)
 
     rows = config.performance.prefill_batch
-    return Embedder(traits_of(model), context, rows=rows, sequences=sequences)
+    return Embedder(traits_of(model), context, rows=rows, sequences=sequences, pulse=Pulse(rested))

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from llmengine.engine.pulse import Pulse
 from llmengine.errors import EngineError, Internal, ModelUnavailable
 from llmengine.llama.context import Status
 from llmengine.llama.embedding import EmbeddingContext, Vectors
@@ -95,10 +96,11 @@ class Embedder:
         *,
         rows: int,
         sequences: int,
+        pulse: Pulse,
     ) -> None:
         """`new_context` makes one for inputs of so many tokens.
 
-        A batch has `rows` tokens of up to `sequences` inputs.
+        A batch has `rows` tokens of up to `sequences` inputs, or one longer input.
         """
         self.finished: Counter[str] = Counter()  # jobs, by how they ended
         self._counting = threading.Lock()
@@ -111,6 +113,13 @@ class Embedder:
         self._inputs: deque[Input] = deque()  # only the first may have begun
         self._sequences = sequences
         self._next_sequence = itertools.cycle(range(sequences))
+        self._pulse = pulse
+        self._load = 1.0  # batches of `rows` tokens that the one under way is worth
+
+    @property
+    def stalled(self) -> float:
+        """How long a batch takes, by the clock of the pulse; from any thread."""
+        return self._pulse.age / self._load
 
     # From other threads, one at a time
 
@@ -146,7 +155,8 @@ class Embedder:
     def _receive(self) -> bool:
         """Take in what has arrived, waiting for it if there is nothing to do; False to stop."""
         while not self._inputs or not self._inbox.empty():
-            job = self._inbox.get()
+            with self._pulse.resting():
+                job = self._inbox.get()
             if job is None:
                 return False
             self.take(job)
@@ -158,6 +168,8 @@ class Embedder:
     def step(self) -> None:
         """Compute one batch, if there is one."""
         batch = self._plan()
+        self._load = max(1.0, sum(count for _, count in batch) / self._rows)
+        self._pulse.beat()
         if batch:
             try:
                 self._compute(batch)

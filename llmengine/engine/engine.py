@@ -58,6 +58,7 @@ class Engine:
         self._model = Model(path, config, loading)
         self._projector: Projector | None = None
         self._compiler = Compiler(self._model)
+        self._pulse = Pulse()
         self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
         try:
             self._build(config, cells or sizing.context_cells(self._model, config))
@@ -66,7 +67,6 @@ class Engine:
             raise
         self._load_seconds = time.perf_counter() - started
         self._ledger = Ledger(config)
-        self._pulse = Pulse()
         self._thread = threading.Thread(target=self._run, name="llmengine", daemon=True)
         self._thread.start()
         self._watcher.start()
@@ -79,8 +79,9 @@ class Engine:
         if path:
             self._projector = Projector(path, model, config, threads=self._threads)
         parts = build(
-            model, config, self._projector, cells=cells, threads=self._threads, post=self._post
-        )
+            model, config, self._projector,
+            cells=cells, threads=self._threads, post=self._post, rested=self._pulse.rested,
+        )  # fmt: skip
         self._context, self._cache, self._fetcher = parts.context, parts.cache, parts.fetcher
         self._slots, self._scheduler = parts.slots, parts.scheduler
         self._runner, self._embedder, self._encoder = parts.runner, parts.embedder, parts.encoder
@@ -280,7 +281,8 @@ class Engine:
         )
 
     def state(self) -> HostState:
-        return HostState(pid=os.getpid(), stalled=self._pulse.age)
+        stalled = max(self._pulse.age, self._embedder.stalled)
+        return HostState(pid=os.getpid(), stalled=stalled)
 
     def cache(self) -> CacheControl | None:
         if not self._config.cache.enabled:
