@@ -11,7 +11,7 @@ from engine_fakes import Bench, answer, next_token, text_of
 from real import chatml, config, request, run
 from tiny_models import hybrid
 
-from llmengine.core import Request
+from llmengine.core import Request, TokenLogprob
 from llmengine.engine.engine import Engine
 from llmengine.errors import ConfigError, InvalidRequest
 
@@ -147,6 +147,25 @@ def test_others_in_the_batch_get_what_they_get_alone(engine: Engine) -> None:
     again = run(engine, [asked(engine, "a", text, None, ignore_eos=False)])["a"]
     assert again.text == alone
     engine._slots.check()
+
+
+@pytest.mark.model
+def test_moved_tokens_are_the_same_whatever_is_guessed(engine: Engine) -> None:
+    """Drafts stop where the context is full; what they change is the rounding of a step."""
+
+    def written(engine: Engine) -> list[TokenLogprob]:
+        asks = asked(engine, "a", chatml("Tell me a story."), 4, max_tokens=300, logprobs=1)
+        return run(engine, [asks])["a"].logprobs
+
+    small = config(context_size=512, max_sequence_length=128, speculation="off")
+    with Engine(small) as plain:
+        alone = written(plain)
+        assert written(plain) == alone  # now with a prefix that is there already
+    guessed = written(engine)
+    for one, other in zip(alone, guessed, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=0.05)
+        if one.piece != other.piece:
+            break  # the two were all but equally likely, and the texts part here
 
 
 @pytest.mark.model
