@@ -42,6 +42,10 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_
     max_concurrent: Limit = 0
     priority: Priority = 0  # the most urgent that its requests may be; lower is more urgent
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self.requests_per_minute, self.tokens_per_minute, self.max_concurrent
+
 
 ANONYMOUS = Key(id="", digest="")  # who comes without a key where none is needed
 

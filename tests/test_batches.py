@@ -16,6 +16,7 @@ from openai.types import Batch
 from serving import config, eventually, serving
 
 from llmengine.core import Request, Stats
+from llmengine.keys import KeyFile, generated
 from llmengine.server.files_store import FilesStore
 
 CHAT = "/v1/chat/completions"
@@ -74,6 +75,11 @@ def ended(api: openai.OpenAI, id: str) -> Batch:
         lambda: api.batches.retrieve(id).status in ("completed", "failed", "expired", "cancelled")
     )
     return api.batches.retrieve(id)
+
+
+def counted(batch: Batch) -> int:
+    assert batch.request_counts is not None
+    return batch.request_counts.completed
 
 
 def results(api: openai.OpenAI, file: str | None) -> dict[str, Any]:
@@ -318,6 +324,26 @@ def test_what_does_not_fit_is_refused(host: FakeHost, at: Path) -> None:
         assert refused.value.status_code == 507
         assert api.files.delete(first.id).deleted
         assert api.files.create(file=b"x" * 700_000, purpose="batch").bytes == 700_000
+
+
+def test_its_requests_count_for_the_limits_of_the_key(
+    host: FakeHost, at: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmengine.server.limits.MINUTE", 1e9)  # nothing comes back
+    monkeypatch.setattr("llmengine.server.batch_work.MAX_PAUSE_SECONDS", 0.01)
+    keys = at.parent / "keys.json"
+    secret, key = generated(requests_per_minute=4, tokens_per_minute=100_000)
+    KeyFile(str(keys)).add(key)
+    with serving(host, config(files_path=str(at), keys_file=str(keys))) as client:
+        api = api_of(client, secret)
+        batch = begun(api, "".join(line(f"r{n}", ask("hi")) for n in range(9)))  # two requests
+        assert eventually(lambda: counted(api.batches.retrieve(batch.id)) == 2)
+        left = api.batches.with_raw_response.retrieve(batch.id).headers
+        assert left["x-ratelimit-remaining-requests"] == "0"
+        assert int(left["x-ratelimit-remaining-tokens"]) < 100_000
+        with pytest.raises(openai.RateLimitError):
+            api.embeddings.create(model="fake", input="hi")
+        assert counted(api.batches.retrieve(batch.id)) == 2
 
 
 def test_without_room_for_more_answers_those_that_are_there_are_kept(at: Path) -> None:

@@ -34,6 +34,7 @@ from llmengine.server.state import State
 
 BUSY = (429, 503)  # of a server that takes no more: asked again
 PAUSE_SECONDS = 0.2
+MAX_PAUSE_SECONDS = 5.0  # until it is looked whether the batch was cancelled
 FAULT_SECONDS = 10.0  # until a disk that could not be used is tried again
 
 _logger = logging.getLogger("llmengine.server")
@@ -137,6 +138,7 @@ class _Work:
     async def _answer(self, line: BatchLine) -> HTTPResponse | None:
         """The answer to a request as soon as there is room; None if it is to have none."""
         while self._batch.status == "in_progress" and not self._expired:
+            pause = PAUSE_SECONDS
             stats = await self._in_worker(self._state.host.stats)
             if not stats.waiting:
                 found = await answered(
@@ -144,7 +146,8 @@ class _Work:
                 )
                 if found.status not in BUSY:
                     return found
-            await asyncio.sleep(PAUSE_SECONDS)
+                pause = float(found.headers.get("Retry-After", PAUSE_SECONDS))
+            await asyncio.sleep(min(pause, MAX_PAUSE_SECONDS))
         return None
 
     @property

@@ -48,7 +48,7 @@ class FileDeleted(Struct):
 class FileForm(Struct):
     """The form of an upload; `file` is the content of a file."""
 
-    file: str
+    file: Annotated[str, Meta(extra_json_schema={"format": "binary"})]
     purpose: Literal["batch"]
 
 

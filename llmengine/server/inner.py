@@ -9,6 +9,7 @@ from sanic.compat import Header
 
 from llmengine.keys import Key
 from llmengine.server import errors
+from llmengine.server.limits import limits_of
 from llmengine.server.record import record_of
 from llmengine.server.state import State
 
@@ -22,6 +23,7 @@ async def answered(app: Any, state: State, key: Key, path: str, body: bytes) -> 
     request.route = route
     record = record_of(request)
     try:
+        limits_of(request).request(key)
         response: HTTPResponse = await handler(request)
     except Exception as error:
         response = errors.respond(request, error)

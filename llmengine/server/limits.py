@@ -72,7 +72,7 @@ class Limits:
 
     def _account(self, key: Key) -> Account:
         found = self._accounts.get(key.id)
-        if found is None or found.key != key:  # its limits may be others since a reload
+        if found is None or found.key.limits != key.limits:  # others since a reload
             made = self._accounts[key.id] = Account(key, self._clock())
             made.running = found.running if found else 0
             return made
