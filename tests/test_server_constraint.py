@@ -113,3 +113,25 @@ def test_a_chat_that_thinks_is_held_after_it(client: httpx.Client, host: FakeHos
     assert request.params.constraint == Constraint(
         "json_object", thinking=("", "</think>"), param="response_format"
     )
+
+
+@pytest.mark.parametrize(
+    ("switch", "thinks"),
+    [
+        ({}, True),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning": {"enabled": False}}, False),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+    ],
+)
+def test_a_chat_that_is_not_to_think_is_held_from_the_beginning(
+    client: httpx.Client, host: FakeHost, switch: dict[str, Any], thinks: bool
+) -> None:
+    tool = {"type": "function", "function": {"name": "look"}}
+    json_object = {"response_format": {"type": "json_object"}}
+    for form in (json_object, {"tools": [tool], "tool_choice": "required"}):
+        answer = client.post("/v1/chat/completions", json=USER | form | switch)
+        assert answer.status_code == 200, answer.text
+        constraint = host.requests[-1].params.constraint
+        assert constraint is not None
+        assert constraint.thinking == (("<think>", "</think>") if thinks else None)

@@ -172,8 +172,9 @@ def _logprobs(body: ChatBody) -> int | None:
 
 def _constraint(state: State, body: ChatBody, plan: ToolPlan, prompt: str) -> Constraint | None:
     """What the answer must follow: a forced call, or what the body says of its form."""
-    form = constraint.of(body, state.template.tags_before(prompt))
-    call = plan.constraint(state, prompt)
+    thinking = _before(state, body, prompt)
+    form = constraint.of(body, thinking)
+    call = plan.constraint(state, thinking)
     if call and form:
         raise InvalidRequest(
             f"`{form.param}` and a `tool_choice` that forces a call exclude each other",
@@ -182,3 +183,15 @@ def _constraint(state: State, body: ChatBody, plan: ToolPlan, prompt: str) -> Co
     if form and plan.given:
         return plan.or_answer(state, form)
     return call or form
+
+
+def _before(state: State, body: ChatBody, prompt: str) -> tuple[str, str] | None:
+    """The tags of the thinking that may come first; none if it was turned off.
+
+    Left free, a model that is kept from all it would say likes to think.
+    """
+    tags = state.template.tags_before(prompt)
+    opens = tags is not None and tags[0] != ""
+    variables, off = _variables(state, body), state.template.thinking(enable=False)
+    switched = any(variables.get(name) == value for name, value in off.items())
+    return None if opens and (switched or (not off and body.effort == "none")) else tags

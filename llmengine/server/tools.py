@@ -33,13 +33,15 @@ class ToolPlan(Struct, frozen=True):
     def tools(self) -> tuple[Tool, ...]:
         return tools.of_openai(self.given)
 
-    def constraint(self, state: State, prompt: str) -> Constraint | None:
-        """The grammar under which one of the forced tools is called, and nothing else said."""
+    def constraint(self, state: State, thinking: tuple[str, str] | None) -> Constraint | None:
+        """The grammar under which one of the forced tools is called, and nothing else said.
+
+        It holds after the thinking between these tags, if there may be any.
+        """
         if not self.forced:
             return None
         lark = Lark(state.marks.controls)
         start = self._grammar(state, lark, self.forced)
-        thinking = state.template.tags_before(prompt)
         return Constraint("lark", lark.source(start), thinking, "tool_choice")
 
     def or_answer(self, state: State, form: Constraint) -> Constraint:
