@@ -230,7 +230,7 @@ def test_a_hostile_template_ends_soon_in_one_line(name: str) -> None:
 
 
 def test_a_template_that_never_ends_is_refused_when_it_is_loaded() -> None:
-    with pytest.raises(ConfigError, match="ran for more than 1 s"):
+    with pytest.raises(ConfigError, match="ran for more than 5 s"):
         ChatTemplate(HOSTILE["nested loops"], "", "")
 
 

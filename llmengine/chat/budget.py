@@ -12,6 +12,7 @@ from jinja2 import TemplateRuntimeError
 from jinja2.utils import Namespace
 
 SECONDS = 1.0  # of the rendering thread's processor time
+PROBING = 5.0  # for all that is tried of a template when it is loaded: nobody waits for it twice
 MAX_WEIGHT = 2**23  # of one value; a character weighs 1
 MAX_TOTAL = 2**27  # of everything that one rendering makes
 ITEM = 64  # what an item of a list or mapping weighs beside its content
@@ -25,8 +26,9 @@ class LimitExceeded(TemplateRuntimeError):
 
 
 class Budget:
-    def __init__(self) -> None:
-        self._deadline = time.thread_time() + SECONDS
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._deadline = time.thread_time() + seconds
         self._left = MAX_TOTAL
 
     def tick(self, spent: int = 0) -> None:
@@ -34,7 +36,7 @@ class Budget:
         if self._left < 0:
             raise LimitExceeded("it makes too much text")
         if time.thread_time() > self._deadline:
-            raise LimitExceeded(f"it ran for more than {SECONDS:g} s")
+            raise LimitExceeded(f"it ran for more than {self._seconds:g} s")
 
     def made(self, value: Any) -> Any:
         """`value`, which the template has just made."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from llmengine.chat.budget import BUDGET, Budget
+from llmengine.chat.budget import BUDGET, PROBING, Budget
 from llmengine.chat.formats import GENERIC, format_of
 from llmengine.chat.messages import Message, understood
 from llmengine.chat.output import OutputParser
@@ -44,7 +44,7 @@ class ChatTemplate:
             raise ConfigError(f"the chat template is longer than {MAX_SOURCE} characters")
         self.source = source
         self._tokens = {"bos_token": bos, "eos_token": eos}
-        BUDGET.set(Budget())
+        BUDGET.set(Budget(PROBING))
         try:
             self._template = TemplateEnvironment().from_string(source)
             self._traits = traits_of(source, self._rendered)
