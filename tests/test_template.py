@@ -226,11 +226,11 @@ def test_a_hostile_template_ends_soon_in_one_line(name: str) -> None:
     assert isinstance(caught.value, (ConfigError, InvalidRequest))
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 600
-    assert time.thread_time() - before < 4
+    assert time.thread_time() - before < 12
 
 
 def test_a_template_that_never_ends_is_refused_when_it_is_loaded() -> None:
-    with pytest.raises(ConfigError, match="ran for more than 5 s"):
+    with pytest.raises(ConfigError, match="ran for more than 3 s"):
         ChatTemplate(HOSTILE["nested loops"], "", "")
 
 

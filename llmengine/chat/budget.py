@@ -12,7 +12,7 @@ from jinja2 import TemplateRuntimeError
 from jinja2.utils import Namespace
 
 SECONDS = 1.0  # of the rendering thread's processor time
-PROBING = 5.0  # for all that is tried of a template when it is loaded: nobody waits for it twice
+PROBING = 3.0  # for all that is tried of a template when it is loaded: nobody waits for it twice
 MAX_WEIGHT = 2**23  # of one value; a character weighs 1
 MAX_TOTAL = 2**27  # of everything that one rendering makes
 ITEM = 64  # what an item of a list or mapping weighs beside its content
