@@ -231,7 +231,7 @@ def test_a_hostile_template_ends_soon_in_one_line(name: str) -> None:
 
 def test_a_template_that_never_ends_is_refused_when_it_is_loaded() -> None:
     with pytest.raises(ConfigError, match="ran for more than 3 s"):
-        ChatTemplate(HOSTILE["nested loops"], "", "")
+        ChatTemplate(HOSTILE["tree"], "", "")
 
 
 def test_a_long_conversation_is_no_attack() -> None:
