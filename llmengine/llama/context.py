@@ -147,8 +147,11 @@ class Context:
     def _decode(self) -> Status:
         return self._status(llama_cpp.llama_decode(self._context, self._batch.native))
 
-    @staticmethod
-    def _status(code: int) -> Status:
+    def _status(self, code: int) -> Status:
+        """What `llama_decode` returned, once all is computed."""
+        if self.model.devices:
+            # It comes back while a GPU computes, and the time of a step sizes the next ones.
+            llama_cpp.llama_synchronize(self._context)
         return Status(code) if code >= 0 else Status.FAILED
 
     def _pad(self) -> None:
