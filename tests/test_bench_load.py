@@ -198,6 +198,8 @@ def test_shared_prefixes_are_shared_and_questions_are_not() -> None:
     assert len({each[0]["content"] for each in messages}) == 1
     assert len(messages[0][0]["content"].split()) == 654
     assert len({each[1]["content"] for each in messages}) == 3
+    parts = [conversation.turns[0].part for conversation in found]
+    assert parts == ["first request", "later requests", "later requests"]
 
 
 def test_edits_repeat_what_they_are_given() -> None:

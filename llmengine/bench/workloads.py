@@ -102,8 +102,12 @@ def _random(chance: random.Random, ruler: Ruler, size: Size) -> list[Conversatio
 def _shared_prefix(chance: random.Random, ruler: Ruler, size: Size) -> list[Conversation]:
     prefix = words.text(chance, ruler.words(size.prefix))
     count = ruler.words(size.input, around=False)
-    texts = [words.text(chance, count) for _ in range(size.count)]
-    return [Conversation((Turn(_ask(size.output, text, prefix)),)) for text in texts]
+    parts = ["first request", *["later requests"] * (size.count - 1)]
+
+    def turn(part: str) -> Turn:
+        return Turn(_ask(size.output, words.text(chance, count), prefix), part)
+
+    return [Conversation((turn(part),)) for part in parts]
 
 
 def _multi_turn(chance: random.Random, ruler: Ruler, size: Size) -> list[Conversation]:
