@@ -158,14 +158,13 @@ class SamplingParams(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def touched(self) -> bool:
-        """Whether anything changes the model's logits before a token is chosen."""
+        """Whether anything but `ignore_eos` changes the model's logits before a token is chosen."""
         return bool(
             self.logit_bias
             or self.repeat_penalty != 1
             or self.presence_penalty
             or self.frequency_penalty
             or self.dry_multiplier
-            or not self.ends_at_eos
         )
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llmengine.llama.choice import Choice, candidates
-from llmengine.llama.sampler import _CANDIDATE, _token_array
+from llmengine.llama.sampler import _CANDIDATE, Sampler, _token_array
 from llmengine.sampling import SamplingParams
 
 SIZES = (1, 5, 127, 128, 990, 5_000, 30_000)
@@ -89,13 +89,37 @@ def test_logits_that_are_no_numbers_are_found_out(value: float) -> None:
 
 
 def test_which_parameters_are_plain() -> None:
-    assert SamplingParams(top_k=0, top_p=0.2, min_p=0.3, seed=1).plain
+    assert SamplingParams(top_k=0, top_p=0.2, min_p=0.3, seed=1, ignore_eos=True).plain
     for changed in (
         {"temperature": 0}, {"mirostat": 1}, {"typical_p": 0.9}, {"top_n_sigma": 1.0},
         {"xtc_probability": 0.5}, {"logit_bias": {1: 1.0}}, {"repeat_penalty": 1.1},
-        {"presence_penalty": 0.5}, {"dry_multiplier": 0.8}, {"ignore_eos": True},
+        {"presence_penalty": 0.5}, {"dry_multiplier": 0.8},
     ):  # fmt: skip
         assert not SamplingParams(**changed).plain  # type: ignore[arg-type]
+
+
+class Model:
+    end_tokens = frozenset({3, 7})
+
+
+def test_without_an_end_the_likeliest_other_token_is_chosen() -> None:
+    logits = np.array([0, 5, 1, 9, 2, 5.5, 3, 8], np.float32)
+    before = logits.copy()
+    sampler = Sampler(Model(), SamplingParams(temperature=0, ignore_eos=True), (), 8)  # type: ignore[arg-type]
+    assert sampler.sample(None, 0, logits) == 5
+    assert np.array_equal(logits, before)
+
+
+def test_without_an_end_draws_are_those_among_the_other_tokens() -> None:
+    logits = rows(990)[1]
+    logits[[3, 7]] = logits.max() + 1
+    before, others = logits.copy(), logits.copy()
+    others[[3, 7]] = -np.inf
+    params = SamplingParams(ignore_eos=True, seed=4, temperature=2.0)
+    sampler, choice = Sampler(Model(), params, (), 8), Choice(params, 4)  # type: ignore[arg-type]
+    drawn = [sampler.sample(None, 0, logits) for _ in range(100)]
+    assert drawn == [choice.draw(others) for _ in range(100)]
+    assert np.array_equal(logits, before)
 
 
 def test_what_was_drawn_elsewhere_is_skipped_with_what_was_drawn_again() -> None:

@@ -136,12 +136,13 @@ def engine() -> Iterator[Engine]:
     [
         ({"temperature": 0}, {}),
         ({**PLAIN, "seed": 1}, {}),
+        ({"temperature": 0, "ignore_eos": True}, {}),
         (
             {"temperature": 0, "repeat_penalty": 1.1},
             {"llama_sampler_sample": 8 * 33, "llama_sampler_free": 8},
         ),
     ],
-    ids=["greedy", "plain", "penalties"],
+    ids=["greedy", "plain", "no end", "penalties"],
 )
 def test_a_token_is_one_row_of_one_call(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, params: dict, sampling: dict

@@ -58,12 +58,12 @@ def test_greedy_is_plain_argmax_only_when_nothing_touches_the_logits() -> None:
         {"presence_penalty": 0.5},
         {"frequency_penalty": 0.5},
         {"dry_multiplier": 0.8},
-        {"ignore_eos": True},
         {"temperature": 0.1},
     ):
         assert not SamplingParams(**{"temperature": 0, **changed}).greedy  # type: ignore[arg-type]
-    # A constraint leaves the logits of what may follow as they are, and ends at an end token.
-    assert SamplingParams(temperature=0, grammar='root ::= "a"', ignore_eos=True).greedy
+    # What may not follow is left out; the logits of all else are as they were.
+    assert SamplingParams(temperature=0, ignore_eos=True).greedy
+    assert SamplingParams(temperature=0, grammar='root ::= "a"').greedy
 
 
 def test_a_constraint_goes_before_the_grammar_of_the_settings() -> None:

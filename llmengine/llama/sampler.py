@@ -51,6 +51,9 @@ class Sampler:
         self._tokens = 0  # of the completion so far
         self._added = 0  # samplers in the chain
         self._drawing: list[Callable[[int], llama_cpp.llama_sampler_p]] = []  # its last ones
+        self._ends: npt.NDArray[np.intp] | None = None  # tokens that no choice may be
+        if not params.ends_at_eos:
+            self._ends = np.array(sorted(model.end_tokens), np.intp)
         if params.thinking_budget is not None and params.thinking_tags is not None:
             self._thinking = ThinkingBudget(model, params.thinking_tags, params.thinking_budget)
         if self.greedy:
@@ -207,7 +210,7 @@ class Sampler:
             self._reseed()
         if self._matcher is None and self._chain:
             return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
-        token = self._choose(logits)
+        token = self._choose(logits) if self._ends is None else self._choose_no_end(logits)
         if self._matcher is not None and not self._matcher.take(token):
             # To find all that may follow costs far more than to check the one that was chosen.
             token = self._choose(self._matcher.mask(logits), again=True)
@@ -215,6 +218,14 @@ class Sampler:
                 raise Internal("the grammar takes none of the model's tokens")
         self._accept(token)
         return token
+
+    def _choose_no_end(self, logits: Logits) -> int:
+        values = logits[self._ends]
+        logits[self._ends] = -np.inf
+        try:
+            return self._choose(logits)
+        finally:
+            logits[self._ends] = values  # log-probabilities are those of the model
 
     def _choose(self, logits: Logits, *, again: bool = False) -> int:
         if self.greedy:
