@@ -100,8 +100,8 @@ CURVES = {
         columns=(
             _figure("tok/s", "output_throughput", 1),
             TTFT,
-            _figure("median ITL, ms", "median_itl_ms"),
-            _figure("p99 ITL, ms", "p99_itl_ms"),
+            _figure("median ITL, ms", "median_itl_ms", 1),
+            _figure("p99 ITL, ms", "p99_itl_ms", 1),
         ),
     ),
     "context": Curve(
