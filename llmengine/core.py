@@ -158,6 +158,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     embedding_size: int  # values of an embedding
     ranks: bool = False  # whether `embed` gives scores instead of embeddings
     pair: Pair | None = None  # of a ranking model
+    draft_model: str = ""  # the name of the one that guesses what it says next
     infill: Infill | None  # None where the vocabulary cannot mark a gap
     device: str
     threads: int

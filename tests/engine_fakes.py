@@ -13,12 +13,14 @@ from llmengine.cache.prompt_cache import PromptCache
 from llmengine.core import Media, Output, Request
 from llmengine.engine.cells import Cells
 from llmengine.engine.checkpoints import Checkpoints
+from llmengine.engine.draft_model import SHARE, DraftModel
 from llmengine.engine.encoder import Encoding
 from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.placed import placed
 from llmengine.engine.pool import Pool
+from llmengine.engine.readings import Readings
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
 from llmengine.engine.sequence import Sequence
@@ -69,6 +71,10 @@ class FakeBatch:
     rows: int = 0
     items: list[tuple[int, int, list[int], bool]] = field(default_factory=list)
 
+    @property
+    def outputs(self) -> int:
+        return sum(output for _, _, _, output in self.items)
+
     def clear(self) -> None:
         self.rows, self.items = 0, []
 
@@ -90,6 +96,7 @@ class FakeContext:
     says: Callable[[Tokens[int]], int] = next_token
     seconds_per_step: float = 0.0
     seconds_per_row: float = 0.0
+    height: float = 1.0  # of the logit of what it says over all others
     clock: float = 0.0
     handle: None = None
     batch: FakeBatch = field(default_factory=FakeBatch)
@@ -128,7 +135,7 @@ class FakeContext:
             self._place(sequence, tokens)
             if output:
                 row = np.zeros(VOCABULARY, np.float32)
-                row[self.says(self.tokens(sequence))] = 1
+                row[self.says(self.tokens(sequence))] = self.height
                 rows.append(row)
         self._logits = np.array(rows)
         return Status.OK
@@ -192,6 +199,15 @@ class FakeContext:
         return True
 
 
+class FakeDraftContext(FakeContext):
+    """Nobody keeps books of its cells: it says when there are none left."""
+
+    def decode(self) -> Status:
+        if len(self._held()) + self.batch.rows > self.capacity:
+            return Status.NO_ROOM
+        return super().decode()
+
+
 def image_tokens(media: Media) -> tuple[int, ...]:
     """An image has as many tokens as its first byte says."""
     return ids(media.digest, 0, media.data[0], 0)
@@ -239,11 +255,13 @@ class Bench:
         ttl: float = 0.0,
         encoder: FakeEncoder | None = None,
         draft_tokens: int = 0,
+        draft: FakeDraftContext | None = None,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
         pacer = Pacer(max_itl, rows)
         whole = not self.context.can_truncate
+        self.draft = draft
         keeper = Keeper(cache, self.context, min_tokens=min_tokens, whole=whole) if cache else None
         self.fetcher = Fetcher(cache, lambda: None, fetch_bytes) if cache else None
         self.slots = Slots(
@@ -255,12 +273,26 @@ class Bench:
             fetcher=self.fetcher,
             checkpoints=Checkpoints(checkpoint_tokens, min_tokens) if whole else None,
             encoder=encoder,  # type: ignore[arg-type]
-            speculator=Speculator(pacer.costs, draft_tokens, max_itl) if draft_tokens else None,
+            speculator=self._speculator(pacer, draft_tokens, max_itl) if draft_tokens else None,
             arena=arena,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
         self.outputs: dict[str, list[Output]] = {}
         self.sink = queue.SimpleQueue().put  # one sink object for all, as a server has
+
+    def _speculator(self, pacer: Pacer, draft_tokens: int, max_itl: float) -> Speculator:
+        model = None
+        if self.draft:
+            model = DraftModel(
+                Readings(self.draft),  # type: ignore[arg-type]
+                Pacer(SHARE * max_itl, 128),
+                rows=128, vocabulary=VOCABULARY, ends=frozenset({END}),
+            )  # fmt: skip
+        return Speculator(pacer.costs, draft_tokens, max_itl, model)
+
+    @property
+    def clock(self) -> float:
+        return self.context.clock + (self.draft.clock if self.draft else 0.0)
 
     def add(
         self, name: str, prompt: Tokens[int], max_tokens: int = 8, *, warm: str = "",

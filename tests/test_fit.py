@@ -134,7 +134,7 @@ def test_a_refusal_has_the_numbers_and_settings_that_fit(monkeypatch: pytest.Mon
     free(monkeypatch, 350)
     wanted: dict[str, Any] = {"context_size": 100_000, "flash_attention": "on"}
     config = real.config(**wanted)
-    need = fit.Plan(model := DryModel(real.MODEL, config), config, fit.Free(0, 0))._need(
+    need = fit.Plan([model := DryModel(real.MODEL, config)], config, fit.Free(0, 0))._need(
         config, 100_000
     )
     model.close()
@@ -174,7 +174,7 @@ def test_fewer_slots_help_where_each_has_a_state_of_its_own(
     def need(config: Config) -> int:
         model = DryModel(path, config)
         try:
-            return fit.Plan(model, config, fit.Free(0, 0))._need(config, 256).host + fit.OVERHEAD
+            return fit.Plan([model], config, fit.Free(0, 0))._need(config, 256).host + fit.OVERHEAD
         finally:
             model.close()
 

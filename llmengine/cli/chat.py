@@ -15,7 +15,9 @@ from llmengine.settings import Settings
 __all__ = ["chat", "declaration"]
 
 
-@takes_settings("model.model_path", "model.device", "model.context_size", quiet=True)
+@takes_settings(
+    "model.model_path", "model.draft_model", "model.device", "model.context_size", quiet=True
+)
 def chat(
     settings: Settings,
     system: SystemOption = "",

@@ -35,7 +35,12 @@ PairsOption = Annotated[
 
 
 @takes_settings(
-    "model.model_path", "model.mmproj", "model.device", "model.context_size", quiet=True
+    "model.model_path",
+    "model.mmproj",
+    "model.draft_model",
+    "model.device",
+    "model.context_size",
+    quiet=True,
 )
 def run(
     settings: Settings,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @takes_settings(
     "model.model_path",
     "model.mmproj",
+    "model.draft_model",
     "model.name",
     "server.host",
     "server.port",
@@ -109,6 +110,8 @@ def _announce(app: App, listener: socket.socket, state: State) -> None:
     host = f"[{address}]" if local.version == 6 else address
     url = f"{'https' if state.config.server.tls_cert else 'http'}://{host}:{port}"
     _say(f"llmengine {__version__} serves {state.model} at {url}/v1 (Ctrl-C stops)")
+    if state.info.draft_model:
+        _say(f"{state.info.draft_model} drafts what it says next")
     guarded = app.ctx.guard.keyring.guards("inference")
     if not guarded and not local.is_loopback:
         _say(f"warning: whoever reaches {url} may use it: there is no API key", colour="1;33")

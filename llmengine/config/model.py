@@ -31,6 +31,14 @@ class ModelConfig(Section, frozen=True):
             flag="mmproj",
         ),
     ] = ""
+    draft_model: Annotated[
+        str,
+        option(
+            "GGUF file, or the name of one in models_dir, of a small model with the same "
+            "vocabulary, which guesses what the model says next; empty: none.",
+            flag="draft-model",
+        ),
+    ] = ""
     models_dir: Annotated[str, option("Folder in which models are looked up by name.")] = "models"
     device: Annotated[
         Literal["auto", "cpu", "cuda", "metal", "rocm", "vulkan"],

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.opening import MEBIBYTE, open_cache
 from llmengine.cache.policy import POLICIES
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
+from llmengine.engine import drafting
 from llmengine.engine.ceiling import Ceiling
 from llmengine.engine.cells import Cells
 from llmengine.engine.checkpoints import Checkpoints
@@ -42,7 +43,7 @@ log = logging.getLogger("llmengine.engine")
 
 @dataclass(frozen=True)
 class Parts:
-    context: Context
+    contexts: list[Context]  # the model's, and that of a draft model
     cache: PromptCache | None
     fetcher: Fetcher | None
     slots: Slots
@@ -57,6 +58,7 @@ def build(
     model: Model,
     config: Config,
     projector: Projector | None,
+    draft: Model | None,
     *,
     cells: int,
     threads: int,
@@ -69,19 +71,14 @@ def build(
     `post` has something done on the engine's thread, before its next step; `rested` are the
     seconds in which that had nothing to do.
     """
-    wake = functools.partial(post, _nothing)
+    wake = partial(post, _nothing)
     performance = config.performance
     if performance.deterministic and not model.can_truncate:
         log.warning("deterministic: the recurrent layers of this model may round differently")
     kept = config.cache.max_sequences if config.cache.enabled else 0
     count = config.slots + kept
-    context = Context(model, config, cells=cells, sequences=count, threads=threads)
-    if config.model.overflow == "shift" and not context.can_shift:
-        context.close()
-        raise ConfigError(
-            'model.overflow = "shift": this model cannot drop tokens while it writes; '
-            'choose "error" or "truncate_left"'
-        )
+    contexts = _contexts(model, draft, config, cells=cells, sequences=count, threads=threads)
+    context = contexts[0]
     cache = open_cache(config.cache)
     whole, least = model.needs_checkpoints, config.cache.min_tokens
     keeper = Keeper(cache, context, min_tokens=least, whole=whole) if cache else None
@@ -101,7 +98,7 @@ def build(
     encoder = Encoder(projector, wake, budget) if projector else None
     # On a GPU the time of a step says nothing about the cores.
     fixed = performance.threads or model.devices
-    adaptive = None if fixed else Threads(threads, context.set_threads)
+    adaptive = None if fixed else Threads(threads, partial(_set_threads, contexts))
     pacer = Pacer(performance.max_itl_ms / 1000, context.rows, adaptive)
     scheduler = Scheduler(
         slots,
@@ -115,18 +112,41 @@ def build(
         fetcher=fetcher,
         checkpoints=checkpoints if config.cache.enabled and whole else None,
         encoder=encoder,
-        speculator=_speculator(context, config, pacer),
+        speculator=_speculator(contexts, config, pacer),
         arena=arena,
     )
     runner = Runner(model, context, scheduler, pacer)
     embedder = _embedder(model, config, threads, rested)
     tier = cache.memory if cache else None
     watcher = _watcher(model, config, tier, lambda: post(scheduler.relieve))
-    return Parts(context, cache, fetcher, slots, scheduler, runner, embedder, encoder, watcher)
+    return Parts(contexts, cache, fetcher, slots, scheduler, runner, embedder, encoder, watcher)
 
 
 def _nothing() -> None:
     """What only wakes the engine up."""
+
+
+def _contexts(model: Model, draft: Model | None, config: Config, **sizes: int) -> list[Context]:
+    context = Context(model, config, **sizes)
+    try:
+        _check_overflow(context, config)
+        return [context, *([drafting.context(draft, config, **sizes)] if draft else [])]
+    except BaseException:
+        context.close()
+        raise
+
+
+def _check_overflow(context: Context, config: Config) -> None:
+    if config.model.overflow == "shift" and not context.can_shift:
+        raise ConfigError(
+            'model.overflow = "shift": this model cannot drop tokens while it writes; '
+            'choose "error" or "truncate_left"'
+        )
+
+
+def _set_threads(contexts: list[Context], count: int) -> None:
+    for each in contexts:
+        each.set_threads(count)
 
 
 def _watcher(
@@ -136,12 +156,14 @@ def _watcher(
     return Watcher(ceiling, tier, relieve, devices=lambda: library.device_usage(model.devices))
 
 
-def _speculator(context: Context, config: Config, pacer: Pacer) -> Speculator | None:
+def _speculator(contexts: list[Context], config: Config, pacer: Pacer) -> Speculator | None:
+    context, *drafts = contexts
     performance = config.performance
     # What is wrong of a draft is removed, which some models cannot, and leaves holes behind.
     if performance.speculation == "off" or performance.deterministic or not context.can_truncate:
         return None
-    return Speculator(pacer.costs, performance.draft_tokens, performance.max_itl_ms / 1000)
+    model = drafting.draft_model(drafts[0], context.model, config) if drafts else None
+    return Speculator(pacer.costs, performance.draft_tokens, performance.max_itl_ms / 1000, model)
 
 
 def _embedder(model: Model, config: Config, threads: int, rested: Callable[[], float]) -> Embedder:

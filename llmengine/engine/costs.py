@@ -20,10 +20,20 @@ class Costs:
         self._relative: dict[int, float] = {}  # by rows, in units
 
     def relative(self, rows: int) -> float:
-        return self._relative.get(rows) or _guess(rows)
+        """The time of a step of so many rows, in those of one row."""
+        return self._relative.get(rows) or _guess(rows) * self._off(rows)
+
+    def _off(self, rows: int) -> float:
+        """By what the next smaller number of rows that was measured is better than its guess."""
+        known = max((each for each in self._relative if each <= rows), default=0)
+        return min(1.0, self._relative[known] / _guess(known)) if known else 1.0
 
     def seconds(self, rows: int) -> float:
         return self._unit * self.relative(rows)
+
+    def units(self, seconds: float) -> float:
+        """So many seconds in steps of one row; none before the first was measured."""
+        return seconds / self._unit if self._unit else 0.0
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a step that took `rows` rows."""

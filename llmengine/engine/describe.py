@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from llmengine.config import Config
 from llmengine.core import ModelInfo, Stats
@@ -49,6 +50,7 @@ def describe(
         embedding_size=traits.embedding_size,
         ranks=ranks,
         pair=pair_of(model) if ranks else None,
+        draft_model=Path(config.model.draft_model).stem,
         device=", ".join(each.name for each in model.devices) or "CPU",
         threads=threads,
         shifts=shifts,
@@ -61,10 +63,8 @@ def _name(model: Model, token: int) -> str:
     return model.piece(token).decode("utf-8", "replace") if token >= 0 else ""
 
 
-def counted(
-    runner: Runner, scheduler: Scheduler, embedder: Embedder, watcher: Watcher, limit: int
-) -> Stats:
-    """What they know; `limit` requests may run at once."""
+def counted(runner: Runner, scheduler: Scheduler, embedder: Embedder, watcher: Watcher) -> Stats:
+    """What they know."""
     # Copied first: their own threads go on counting.
     finished = Counter(dict(runner.finished)) + Counter(dict(embedder.finished))
     slots = scheduler.slots
@@ -83,7 +83,7 @@ def counted(
         evictions=slots.evictions,
         cells=slots.cells.capacity,
         cells_used=slots.cells.used,
-        slots=limit,
+        slots=scheduler.limit,
         slots_idle=len(slots.idle),
         prefill_seconds=runner.prefill_seconds,
         decode_seconds=runner.decode_seconds,

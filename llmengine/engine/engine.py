@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.config import Config
 from llmengine.core import CacheControl, HostState, Media, ModelInfo, Request, Sink, Stats
-from llmengine.engine import fit, sizing
+from llmengine.engine import drafting, fit, sizing
 from llmengine.engine.build import build
 from llmengine.engine.cache_control import EngineCache
 from llmengine.engine.check import check_inputs, check_media, check_request, check_spans
@@ -57,6 +57,7 @@ class Engine:
         cells = fit.cells(path, config)
         self._model = Model(path, config, loading)
         self._projector: Projector | None = None
+        self._draft: Model | None = None
         self._compiler = Compiler(self._model)
         self._pulse = Pulse()
         self._inbox: SimpleQueue[Sequence | Cancel | Call | Stop] = SimpleQueue()
@@ -75,19 +76,20 @@ class Engine:
         model = self._model
         self._max_length = sizing.sequence_length(model, config, cells)
         self._threads = sizing.threads(config)
+        self._draft = drafting.load(model, config)
         path = locate.find_projector(config.model)
         if path:
             self._projector = Projector(path, model, config, threads=self._threads)
         parts = build(
-            model, config, self._projector,
+            model, config, self._projector, self._draft,
             cells=cells, threads=self._threads, post=self._post, rested=self._pulse.rested,
         )  # fmt: skip
-        self._context, self._cache, self._fetcher = parts.context, parts.cache, parts.fetcher
+        self._contexts, self._cache, self._fetcher = parts.contexts, parts.cache, parts.fetcher
         self._slots, self._scheduler = parts.slots, parts.scheduler
         self._runner, self._embedder, self._encoder = parts.runner, parts.embedder, parts.encoder
-        self._watcher = parts.watcher
+        self._watcher, self._context = parts.watcher, parts.contexts[0]
         files = [fingerprint.of_file(each) for each in (model.path, path) if each]
-        self._scopes = Scopes(f"{' '.join(files)} {parts.context.fingerprint}")
+        self._scopes = Scopes(f"{' '.join(files)} {self._context.fingerprint}")
 
     def __enter__(self) -> Engine:
         return self
@@ -153,11 +155,14 @@ class Engine:
             self._encoder.close()
         self._watcher.close()
         self._thread.join()
-        self._context.close()
+        for context in self._contexts:
+            context.close()
         self._close_model()
 
     def _close_model(self) -> None:
         self._model.close()
+        if self._draft:
+            self._draft.close()
         if self._projector:
             self._projector.close()
 
@@ -269,9 +274,7 @@ class Engine:
             )
 
     def stats(self) -> Stats:
-        found = counted(
-            self._runner, self._scheduler, self._embedder, self._watcher, self._config.slots
-        )
+        found = counted(self._runner, self._scheduler, self._embedder, self._watcher)
         return replace(
             found,
             requests=self._ledger.accepted,
@@ -281,8 +284,7 @@ class Engine:
         )
 
     def state(self) -> HostState:
-        stalled = max(self._pulse.age, self._embedder.stalled)
-        return HostState(pid=os.getpid(), stalled=stalled)
+        return HostState(pid=os.getpid(), stalled=max(self._pulse.age, self._embedder.stalled))
 
     def cache(self) -> CacheControl | None:
         if not self._config.cache.enabled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
@@ -46,13 +47,12 @@ def cells(path: Path, config: Config) -> int | None:
     if not config.performance.memory_check:
         return None
     free = _free(config)
-    if _plenty(locate.size_of(path), config, free):
+    paths = [path, *filter(None, [locate.find_draft(config.model)])]
+    if _plenty(paths, config, free):
         return None
-    model = DryModel(path, config)
-    try:
-        return Plan(model, config, free).cells()
-    finally:
-        model.close()
+    with ExitStack() as opened:
+        models = [opened.enter_context(closing(DryModel(each, config))) for each in paths]
+        return Plan(models, config, free).cells()
 
 
 def _free(config: Config) -> Free:
@@ -63,23 +63,25 @@ def _free(config: Config) -> Free:
     return Free(host, sum(each.memory_free for each in devices))
 
 
-def _plenty(size: int, config: Config, free: Free) -> bool:
-    """Whether a file of this size fits for sure, as its KV cache is chosen by what is free."""
+def _plenty(paths: list[Path], config: Config, free: Free) -> bool:
+    """Whether these files fit for sure, as their KV cache is chosen by what is free."""
+    size = sum(map(locate.size_of, paths))
     usual = not config.model.context_size and config.performance.prefill_batch <= USUAL_ROWS
     room = min(free.host, free.device or free.host)
-    return usual and PLENTY * size + BUFFERS <= room
+    return usual and PLENTY * size + BUFFERS * len(paths) <= room
 
 
 class Plan:
     """What a model takes with these settings, or with others."""
 
-    def __init__(self, model: DryModel, config: Config, free: Free) -> None:
-        self._model = model
+    def __init__(self, models: list[DryModel], config: Config, free: Free) -> None:
+        """Of a model, and one more that drafts for it if there are two."""
+        self._model, *self._drafts = models
         self._config = config
         self._free = free
         projector = locate.find_projector(config.model)
         self._projector = locate.size_of(projector) if projector else 0  # bytes
-        self._wanted = sizing.context_cells(model, config)
+        self._wanted = sizing.context_cells(self._model, config)
 
     def cells(self) -> int:
         """Those that are wanted, or as many as fit where that is ours to choose."""
@@ -94,9 +96,11 @@ class Plan:
     def _need(self, config: Config, cells: int) -> Footprint:
         kept = config.cache.max_sequences if config.cache.enabled else 0
         threads = sizing.threads(config)
-        found = self._model.footprint(
-            config, cells=cells, sequences=config.slots + kept, threads=threads
-        )
+        sizes = {"cells": cells, "sequences": config.slots + kept, "threads": threads}
+        found = self._model.footprint(config, **sizes)
+        if config.model.draft_model:
+            [draft] = self._drafts
+            found += draft.footprint(sizing.of_draft(config), **sizes)
         return replace(found, weights=found.weights + self._projector)
 
     def _fits(self, config: Config, cells: int) -> bool:
@@ -126,17 +130,23 @@ class Plan:
         compute = need.compute + need.device_compute
         remedies = list(self._remedies()) or ["a smaller model or a smaller quantization"]
         return (
-            f"{self._model.path.name} needs {_gib(taken)} of {where} and {_gib(max(0, left))} are "
+            f"{self._names} needs {_gib(taken)} of {where} and {_gib(max(0, left))} are "
             f"free (weights {_gib(need.weights)}, KV cache of {self._wanted} tokens "
             f"{_gib(need.state)}, buffers {_gib(compute)}): it fits with "
             f"{', or with '.join(remedies)}; performance.memory_check = false tries it as it is"
         )
+
+    @property
+    def _names(self) -> str:
+        return " with ".join(each.path.name for each in (self._model, *self._drafts))
 
     def _remedies(self) -> Iterator[str]:
         """Single settings with which it fits, as near as possible to those that are."""
         if (largest := self._largest()) >= max(STEP, self._config.model.max_sequence_length):
             yield f"model.context_size = {largest}"
         settings = self._config
+        if settings.model.draft_model:
+            yield from self._first("model.draft_model", [""])
         kinds = ["q8_0", "q4_0"] if settings.model.kv_type == "f16" else ["q4_0"]
         if settings.model.flash_attention != "off":
             yield from self._first("model.kv_type", kinds)

@@ -116,6 +116,7 @@ class Runner:
             else:
                 prefilled += work.count
         self._pacer.observe(decoding, prefilled, seconds, drafted)
+        seconds += self._scheduler.drafting_seconds
         self.steps += 1
         self.last_step_seconds = seconds
         if prefilled:

@@ -54,12 +54,13 @@ class Scheduler:
         )
         self._checkpoints = checkpoints
         self._speculator = speculator
-        self._limit = limit
+        self.limit = limit
         self._rows = rows
         self._keep = keep
         self._keeper = keeper
         self._arena = arena
         self._sees = False  # whether the last step was one of embeddings
+        self.drafting_seconds = 0.0  # that a draft model took before the last step
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -105,6 +106,7 @@ class Scheduler:
 
     def _plan(self) -> list[Work]:
         """Decoding rows and prefill chunks, or nothing if the decoding rows don't fit."""
+        self.drafting_seconds = 0.0
         step, prefilling, seeing = [], [], []
         for each in self.running:
             if each.decoding:
@@ -124,6 +126,7 @@ class Scheduler:
             step += [Work(each, count, False) for each, count in shares(prefilling, chunk)]
         elif self._speculator:
             self._speculator.draft(step, min(self._rows - len(step), free))
+            self.drafting_seconds = self._speculator.seconds
         return step
 
     def _see(self, sequence: Sequence, decoding: int) -> list[Work]:
@@ -170,7 +173,7 @@ class Scheduler:
         passed: list[Sequence] = []  # for want of room, or until what they start from is there
         place = Place.WAIT
         try:
-            while self.waiting and len(self.running) < self._limit and place is not Place.NO_ROOM:
+            while self.waiting and len(self.running) < self.limit and place is not Place.NO_ROOM:
                 passed.append(self.waiting.pop())
                 place = self._admission.place(passed[-1], self.running)
                 passed[-1].held = place is Place.WAIT
@@ -289,4 +292,6 @@ class Scheduler:
         self.waiting.clear()
         self._pool.clear()
         self.slots.reset(save=False)  # nobody knows any more what they hold
+        if self._speculator:
+            self._speculator.reset()
         return found

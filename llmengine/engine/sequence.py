@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmengine.engine.drafter import Drafter
     from llmengine.engine.encoder import Encoding
     from llmengine.engine.fetcher import Fetch
+    from llmengine.engine.forecast import Forecast
     from llmengine.engine.slot import Slot
     from llmengine.llama.sampler import Sampler
 
@@ -59,6 +60,7 @@ class Sequence:
         self.saved_length = 0  # tokens in that state
         self.cached_tokens = 0
         self.drafter: Drafter | None = None  # once it decodes, where drafts are made
+        self.forecast: Forecast | None = None  # where a draft model makes them
         self.held_logprobs: list[TokenLogprob] = []  # of text that is held back
         self.reported = len(self.tokens)  # tokens that outputs had
         self._unreported = array("i")  # those before that were dropped first

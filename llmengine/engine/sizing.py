@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from msgspec.structs import replace
+
 from llmengine import hardware
 from llmengine.config import Config
 from llmengine.errors import ConfigError
@@ -17,6 +19,7 @@ _AUTO_SEQUENCES = 4  # whole contexts that the automatic KV cache holds
 _AUTO_CELLS = 32_768  # tokens it has at most
 _AUTO_MEMORY = 0.25  # share of the free memory it takes at most
 _SMALLEST = 256  # tokens
+_DRAFT_ROWS = 128  # of a draft model's batch: larger ones are hardly faster, and take memory
 
 
 def cell_bytes(model: Model, config: Config) -> int:
@@ -68,6 +71,8 @@ def check(config: Config) -> None:
             "performance.deterministic needs flash attention: "
             'set model.flash_attention to "auto" or "on"'
         )
+    if config.model.draft_model:
+        _check_draft(config)
     if config.performance.deterministic and config.model.overflow == "shift":
         raise ConfigError(
             'performance.deterministic promises equal bits, which model.overflow = "shift" '
@@ -78,6 +83,26 @@ def check(config: Config) -> None:
             f"performance.deterministic decodes at most {DETERMINISTIC_ROWS} sequences together: "
             "lower performance.batch_size"
         )
+
+
+def _check_draft(config: Config) -> None:
+    if config.performance.speculation == "off":
+        raise ConfigError(
+            'model.draft_model is of no use with performance.speculation = "off": drop one of them',
+            param="model.draft_model",
+        )
+    if config.performance.deterministic:
+        raise ConfigError(
+            "performance.deterministic promises equal bits, which drafts would change: drop "
+            "model.draft_model",
+            param="model.draft_model",
+        )
+
+
+def of_draft(config: Config) -> Config:
+    """The settings of a draft model's own context."""
+    rows = min(config.performance.prefill_batch, _DRAFT_ROWS)
+    return replace(config, performance=replace(config.performance, prefill_batch=rows))
 
 
 def threads(config: Config) -> int:

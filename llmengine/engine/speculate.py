@@ -2,71 +2,123 @@
 
 from __future__ import annotations
 
-import math
+import time
+from array import array
 from collections import Counter
+from typing import Protocol
+
+from msgspec import Struct
 
 from llmengine.engine.costs import Costs
+from llmengine.engine.draft_model import DraftModel
 from llmengine.engine.drafter import Drafter
+from llmengine.engine.forecast import Forecast
+from llmengine.engine.planner import Offer, Plan, Planner, offers
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.work import Work
 
-_ROUND = 4  # llama.cpp multiplies repacked weights by so many rows at once
-_MARGIN = 0.03  # what a draft has to bring for each sequence of the step
+
+class Guesser(Protocol):
+    """Has tokens that one sequence may say next."""
+
+    def odds(self, most: int) -> list[float]:
+        """The chances that the first 1, 2, ... tokens of a draft are right."""
+        ...
+
+    def draft(self, count: int) -> array[int]: ...
+
+
+class Guess(Struct):
+    """The better guesser of a sequence, and its odds."""
+
+    guesser: Guesser
+    odds: list[float]
 
 
 class Speculator:
     """Adds rows to a step that guess what comes; the sampler keeps those that it would have chosen.
 
-    A guess costs all sequences of the step time and brings one of them tokens. Each one's speed
-    counts the same: the sum of its logarithms is what is made larger. So one sequence alone is
-    guessed for boldly, and one of many only if it is all but sure.
+    Text that repeats itself costs nothing to guess from. A draft model is asked where it is right
+    more often, as far as it is expected to bring more than the time that it takes.
     """
 
-    def __init__(self, costs: Costs, longest: int, max_itl: float) -> None:
+    def __init__(
+        self, costs: Costs, longest: int, max_itl: float, model: DraftModel | None = None
+    ) -> None:
         """A draft has at most `longest` tokens; others wait `max_itl` seconds for it at most."""
-        self._costs = costs
+        self._planner = Planner(costs, max_itl, model)
         self._longest = longest
-        self._max_itl = max_itl
+        self._model = model
+        self.seconds = 0.0  # that the draft model took before the last step
 
     def draft(self, step: list[Work], room: int) -> None:
         """Draft for a step of decoding sequences, `room` rows at most."""
-        offers = []  # what one more row brings, and to whom
-        for index, work in enumerate(step):
-            tokens = 1.0
-            for chance in self._odds(work.sequence):
-                offers.append((math.log1p(chance / tokens), index))
-                tokens += chance
-        if len(offers) < _ROUND - 1:
-            return
-        offers.sort(reverse=True)
-        count = self._count(len(step), [gain for gain, _ in offers[:room]])
-        for index, tokens in Counter(index for _, index in offers[:count]).items():
-            drafter = step[index].sequence.drafter
-            assert drafter is not None
-            step[index].draft = drafter.draft(tokens)
+        self.seconds = 0.0
+        guesses, plan = self._look(step, room)
+        if self._model and self._model.ready() and self._planner.has_time(len(step)):
+            started = time.perf_counter()
+            if self._ask(self._model, step, guesses, plan, room):
+                guesses, plan = self._look(step, room)
+                self.seconds = time.perf_counter() - started
+        for index, tokens in Counter(each.index for each in plan.offers).items():
+            step[index].draft = guesses[index].guesser.draft(tokens)
 
-    def _odds(self, sequence: Sequence) -> list[float]:
+    def reset(self) -> None:
+        """Forget what the draft model has read, as when the books may be wrong."""
+        if self._model:
+            self._model.reset()
+
+    def _look(self, step: list[Work], room: int) -> tuple[list[Guess], Plan]:
+        """What is known already, and the best of it."""
+        guesses = [self._guess(work.sequence) for work in step]
+        found = [offer for index, each in enumerate(guesses) for offer in offers(index, each.odds)]
+        return guesses, self._planner.plan(len(step), found, room)
+
+    def _guess(self, sequence: Sequence) -> Guess:
         if sequence.drafter is None:
             sequence.drafter = Drafter(sequence)
         sequence.drafter.follow()
-        return sequence.drafter.odds(min(self._longest, sequence.space - 1))
+        most = self._most(sequence)
+        found = Guess(sequence.drafter, sequence.drafter.odds(most))
+        if forecast := self._forecast(sequence):
+            odds = forecast.odds(most)
+            if odds[:1] > found.odds[:1]:
+                found = Guess(forecast, odds)
+        return found
 
-    def _count(self, rows: int, gains: list[float]) -> int:
-        """How many of the best offers to take beside `rows` rows."""
-        plain = self._costs.relative(rows)
-        best, chosen, gain = _MARGIN * rows, 0, 0.0
-        refused, least = 0, math.inf
-        for count, more in enumerate(gains, 1):
-            gain += more
-            if (rows + count) % _ROUND:
-                continue
-            if rows > 1 and self._costs.seconds(rows + count) > self._max_itl:
-                break
-            loss = rows * math.log(self._costs.relative(rows + count) / plain)
-            if gain - loss > best:
-                best, chosen = gain - loss, count
-            elif loss - gain < least:
-                refused, least = count, loss - gain
-        if refused and not chosen:
-            self._costs.forgive(rows + refused)
-        return chosen
+    def _most(self, sequence: Sequence) -> int:
+        return min(self._longest, sequence.space - 1)
+
+    # The draft model
+
+    def _forecast(self, sequence: Sequence) -> Forecast | None:
+        """Up to date; None where a draft model cannot read the prompt, as one with images."""
+        if sequence.forecast is None and self._model and not sequence.media:
+            sequence.forecast = self._model.forecast(sequence)
+        if sequence.forecast:
+            sequence.forecast.follow()
+        return sequence.forecast
+
+    def _ask(
+        self, model: DraftModel, step: list[Work], guesses: list[Guess], plan: Plan, room: int
+    ) -> bool:
+        """Have the draft model write where that is expected to bring more; whether it did."""
+        found: list[Offer] = []
+        forecasts: dict[int, Forecast] = {}
+        for index, (work, guess) in enumerate(zip(step, guesses, strict=True)):
+            forecast = work.sequence.forecast
+            hopes = forecast.hopes(self._most(work.sequence)) if forecast else []
+            if forecast and hopes[:1] > guess.odds[:1]:
+                forecasts[index] = forecast
+                found += offers(index, hopes, forecast.lag)
+            else:
+                found += offers(index, guess.odds)
+        bolder = self._planner.plan(len(step), found, room)
+        depths = bolder.depths if bolder.worth > plan.worth else {}
+        for index in forecasts.keys() - depths.keys():
+            forecasts[index].accuracy.forgive()
+        if depths:
+            model.draft({forecasts[index]: depth for index, depth in depths.items()})
+        elif forecasts:
+            model.forgive()
+        return bool(depths)

@@ -36,6 +36,17 @@ class Footprint(Struct, frozen=True):
     def device(self) -> int:
         return int((self.weights + self.state) * self.share) + self.device_compute
 
+    def __add__(self, other: Footprint) -> Footprint:
+        """Both together."""
+        one, two = self.weights + self.state, other.weights + other.state
+        return Footprint(
+            self.weights + other.weights,
+            self.state + other.state,
+            self.compute + other.compute,
+            self.device_compute + other.device_compute,
+            (one * self.share + two * other.share) / max(1, one + two),
+        )
+
 
 class DryModel(Model):
     """A model without its weights: llama.cpp plans everything and allocates nothing."""

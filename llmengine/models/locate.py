@@ -18,6 +18,7 @@ EMBEDDED = "tiny-chat"
 SUFFIX = ".gguf"
 MAX_PATH = 4096
 
+_NAMES = {"model": "model", "mmproj": "projector", "draft_model": "draft model"}
 _PACKAGE = Path(__file__).parent.parent
 _FIRST_PART = re.compile(r"-0*1-of-(\d+)\.gguf$")
 # Only the first file of a split model is named; llama.cpp finds the others itself. Projectors
@@ -38,14 +39,18 @@ def find_projector(config: ModelConfig) -> Path | None:
     return _find(config.mmproj, config, "mmproj") if config.mmproj else None
 
 
+def find_draft(config: ModelConfig) -> Path | None:
+    """The GGUF file of the draft model, where `config` names one; raises ModelNotFound."""
+    return _find(config.draft_model, config, "draft_model") if config.draft_model else None
+
+
 def _find(wanted: str, config: ModelConfig, param: str) -> Path:
     if "\0" in wanted or len(wanted) > MAX_PATH:
         raise ModelNotFound("no file can have the name that was given", param=param)
     places = [Path(wanted).expanduser(), *_places(wanted, config)] if wanted else [_embedded()]
     found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
-        what = "projector" if param == "mmproj" else "model"
-        raise ModelNotFound(_explain(what, wanted, places, config), param=param)
+        raise ModelNotFound(_explain(_NAMES[param], wanted, places, config), param=param)
     return found
 
 

@@ -1,0 +1,89 @@
+"""What the draft model says that one sequence says next."""
+
+from __future__ import annotations
+
+from array import array
+
+from llmengine.engine.accuracy import Accuracy
+from llmengine.engine.sequence import Sequence
+
+_LEAST = 0.1  # chance below which a token is not worth a thought
+_SURE = 0.3  # chance of all tokens together with which one more is worth drafting
+
+
+class Forecast:
+    """The tokens that were drafted and did not come yet, and how often such ones were right.
+
+    It is compared with what comes, computed as a draft or not.
+    """
+
+    def __init__(self, sequence: Sequence, general: Accuracy) -> None:
+        self.accuracy = Accuracy(general)
+        self.known = 0  # tokens of the sequence that the draft model has read
+        self._sequence = sequence
+        self._followed = sequence.completion_length
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was drafted before."""
+        self.drafted = array("i")
+        self._chances: list[float] = []  # that the draft model gave them
+
+    @property
+    def tokens(self) -> array[int]:
+        """Those of the sequence."""
+        return self._sequence.tokens
+
+    @property
+    def slot(self) -> int:
+        assert self._sequence.slot is not None
+        return self._sequence.slot.id
+
+    @property
+    def lag(self) -> int:
+        """Tokens that are to be read before the next one can be drafted."""
+        return max(0, len(self.tokens) - self.known)
+
+    def add(self, token: int, chance: float) -> bool:
+        """Take one more token; whether another one is worth asking for."""
+        self.drafted.append(token)
+        self._chances.append(chance)
+        return self._products(len(self._chances))[-1] >= _SURE
+
+    def follow(self) -> None:
+        """Take in the tokens that the sequence got since the last time."""
+        new = self._sequence.completion_length - self._followed
+        self._followed += new
+        for token in self.tokens[-new:] if new else ():
+            self._saw(token)
+
+    def _saw(self, token: int) -> None:
+        if not self.drafted:
+            return
+        right = self.drafted.pop(0) == token
+        self.accuracy.learn(self._chances.pop(0), right)
+        if not right:
+            self.begin()
+
+    def _products(self, most: int) -> list[float]:
+        found, chance = [], 1.0
+        for each in self._chances[:most]:
+            chance *= self.accuracy.odds(each)
+            found.append(chance)
+        return found
+
+    def odds(self, most: int) -> list[float]:
+        """The chances that the first 1, 2, ... tokens of a draft are right."""
+        return [chance for chance in self._products(most) if chance >= _LEAST]
+
+    def hopes(self, most: int) -> list[float]:
+        """The same of tokens that are yet to be drafted."""
+        found: list[float] = []
+        chance = self.accuracy.hope
+        while chance >= _LEAST and len(found) < most:
+            found.append(chance)
+            chance *= self.accuracy.hope
+        return found
+
+    def draft(self, count: int) -> array[int]:
+        return self.drafted[:count]
