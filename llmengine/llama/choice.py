@@ -14,7 +14,8 @@ import numpy.typing as npt
 from llmengine.llama.context import Logits
 from llmengine.sampling import SamplingParams
 
-_BLOCK = 128  # logits of which the largest is taken, to find a bound for the k largest of all
+_COLUMN = 128  # logits of which the largest is taken, to find a bound for the k largest of all
+_LOWEST = np.finfo(np.float32).min  # of those that may be chosen
 
 Tokens = npt.NDArray[np.intp]
 
@@ -78,15 +79,23 @@ def candidates(logits: Logits, params: SamplingParams) -> Tokens:
 
 
 def _largest(logits: Logits, count: int) -> Tokens:
-    """The tokens with the `count` largest logits, in no order."""
-    blocks = len(logits) // _BLOCK
-    bound: np.floating = np.float32(-np.inf)
-    if blocks > count:
-        # As many blocks as are wanted reach the count-th largest maximum: no logit below it is
-        # among the largest.
-        most = logits[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
-        bound = np.partition(most, blocks - count)[blocks - count]
-    found = np.flatnonzero(logits >= bound if bound > -np.inf else logits > -np.inf)
+    """The tokens with the `count` largest logits, in no order.
+
+    Every logit is read once, for the largest of each column of a table. The count-th largest of
+    these bounds the result from below, so only the columns that reach it are looked into.
+    """
+    width = len(logits) // _COLUMN
+    if width <= count:
+        found = np.flatnonzero(logits > -np.inf)
+    else:
+        table, rest = logits[: _COLUMN * width].reshape(_COLUMN, width), logits[_COLUMN * width :]
+        most = table.max(axis=0)
+        bound = max(np.partition(most, width - count)[width - count], _LOWEST)
+        columns = np.flatnonzero(most >= bound)
+        row, column = np.nonzero(table[:, columns] >= bound)
+        found = row * width + columns[column]
+        if len(rest):
+            found = np.append(found, np.flatnonzero(rest >= bound) + _COLUMN * width)
     if len(found) > count:
         found = found[np.argpartition(-logits[found], count - 1)[:count]]
     return found
