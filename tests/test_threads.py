@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 from real import MODEL, chatml, config, request, run
@@ -143,3 +146,24 @@ def test_threads_that_were_asked_for_stay() -> None:
         assert engine._runner._pacer._threads is None
     with Engine(config(MODEL, context_size=2048)) as engine:
         assert engine._runner._pacer._threads is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "GOMP_SPINCOUNT = '1000'"),
+        ({"GOMP_SPINCOUNT": "7"}, "GOMP_SPINCOUNT = '7'"),
+        ({"OMP_WAIT_POLICY": "passive"}, "GOMP_SPINCOUNT = '0'"),
+    ],
+    ids=str,
+)
+def test_openmp_spins_for_a_moment_unless_it_is_told_otherwise(
+    given: dict[str, str], expected: str
+) -> None:
+    inherited = {key: value for key, value in os.environ.items() if "OMP_" not in key}
+    asked = {**inherited, **given, "OMP_DISPLAY_ENV": "verbose"}
+    command = [sys.executable, "-c", "import llmengine.llama.library"]
+    told = subprocess.run(command, env=asked, capture_output=True, text=True, check=True).stderr
+    if "GOMP_" not in told:
+        pytest.skip("llama.cpp was not built with GNU's OpenMP")
+    assert expected in told
