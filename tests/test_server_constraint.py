@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fakes import FakeHost
+from serving import serving
 
 from llmengine.chat.template import ChatTemplate
 from llmengine.sampling import Constraint
@@ -115,23 +116,36 @@ def test_a_chat_that_thinks_is_held_after_it(client: httpx.Client, host: FakeHos
     )
 
 
+THINKS_BY_ITSELF = (
+    "{{ messages[-1].content }}{% if enable_thinking is defined and not enable_thinking %}"
+    "/no_think{% endif %}{# <think></think> #}"
+)
+THINKS_IF_ASKED = (
+    "{{ messages[-1].content }}{% if enable_thinking %}<think>{% endif %}{# </think> #}"
+)
+
+
 @pytest.mark.parametrize(
-    ("switch", "thinks"),
+    ("template", "switch", "thinking"),
     [
-        ({}, True),
-        ({"reasoning_effort": "none"}, False),
-        ({"reasoning": {"enabled": False}}, False),
-        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+        (THINKS_BY_ITSELF, {}, ("<think>", "</think>")),
+        (THINKS_BY_ITSELF, {"reasoning_effort": "none"}, None),
+        (THINKS_BY_ITSELF, {"reasoning": {"enabled": False}}, None),
+        (THINKS_BY_ITSELF, {"chat_template_kwargs": {"enable_thinking": False}}, None),
+        (THINKS_IF_ASKED, {}, None),
+        (THINKS_IF_ASKED, {"reasoning_effort": "low"}, ("", "</think>")),
+        (THINKS_IF_ASKED, {"chat_template_kwargs": {"enable_thinking": True}}, ("", "</think>")),
     ],
 )
 def test_a_chat_that_is_not_to_think_is_held_from_the_beginning(
-    client: httpx.Client, host: FakeHost, switch: dict[str, Any], thinks: bool
+    template: str, switch: dict[str, Any], thinking: tuple[str, str] | None
 ) -> None:
     tool = {"type": "function", "function": {"name": "look"}}
     json_object = {"response_format": {"type": "json_object"}}
-    for form in (json_object, {"tools": [tool], "tool_choice": "required"}):
-        answer = client.post("/v1/chat/completions", json=USER | form | switch)
-        assert answer.status_code == 200, answer.text
-        constraint = host.requests[-1].params.constraint
-        assert constraint is not None
-        assert constraint.thinking == (("<think>", "</think>") if thinks else None)
+    with FakeHost("{}", template=template) as host, serving(host) as client:
+        for form in (json_object, {"tools": [tool], "tool_choice": "required"}):
+            answer = client.post("/v1/chat/completions", json=USER | form | switch)
+            assert answer.status_code == 200, answer.text
+            constraint = host.requests[-1].params.constraint
+            assert constraint is not None
+            assert constraint.thinking == thinking

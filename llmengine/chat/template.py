@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,6 +101,16 @@ class ChatTemplate:
         if effort and "reasoning_effort" in self.source:
             found["reasoning_effort"] = effort
         return found
+
+    @functools.cached_property
+    def opens_when_asked(self) -> bool:
+        """Whether these models think only if asked to, which is by a prompt that opens it."""
+        probe = [{"role": "user", "content": "Hello"}]
+        try:
+            plain, asked = self.render(probe), self.render(probe, **self.thinking(enable=True))
+        except InvalidRequest:
+            return False
+        return self.tags.opened_by(asked) and not self.tags.opened_by(plain)
 
     def render(
         self,

@@ -186,12 +186,14 @@ def _constraint(state: State, body: ChatBody, plan: ToolPlan, prompt: str) -> Co
 
 
 def _before(state: State, body: ChatBody, prompt: str) -> tuple[str, str] | None:
-    """The tags of the thinking that may come first; none if it was turned off.
+    """The tags of the thinking that may come first; none if it was turned off, or never asked for.
 
     Left free, a model that is kept from all it would say likes to think.
     """
     tags = state.template.tags_before(prompt)
-    opens = tags is not None and tags[0] != ""
+    if tags is None or not tags[0]:  # the prompt has opened it
+        return tags
     variables, off = _variables(state, body), state.template.thinking(enable=False)
     switched = any(variables.get(name) == value for name, value in off.items())
-    return None if opens and (switched or (not off and body.effort == "none")) else tags
+    unasked = state.template.opens_when_asked
+    return None if unasked or switched or (not off and body.effort == "none") else tags
