@@ -91,8 +91,8 @@ def _largest(logits: Logits, count: int) -> Tokens:
         table, rest = logits[: _COLUMN * width].reshape(_COLUMN, width), logits[_COLUMN * width :]
         most = table.max(axis=0)
         bound = max(np.partition(most, width - count)[width - count], _LOWEST)
-        columns = np.flatnonzero(most >= bound)
-        row, column = np.nonzero(table[:, columns] >= bound)
+        (columns,) = (most >= bound).nonzero()
+        row, column = (table[:, columns] >= bound).nonzero()
         found = row * width + columns[column]
         if len(rest):
             found = np.append(found, np.flatnonzero(rest >= bound) + _COLUMN * width)
