@@ -15,6 +15,7 @@ import real
 import tiny_models
 import tiny_projectors
 from media_files import image, sound
+from serving import eventually
 
 from llmengine.core import Media, Request
 from llmengine.engine.engine import Engine
@@ -179,12 +180,11 @@ class Gate:
         self.begun, self.open = threading.Event(), threading.Event()
         self.encoded = 0
 
-    def encode(self, media: Media) -> list[Vectors]:
+    def encode(self, media: Media) -> Iterator[Vectors]:
         self.begun.set()
         assert self.open.wait(60)
         self.encoded += 1
-        found: list[Vectors] = self._projector.encode(media)
-        return found
+        yield from self._projector.encode(media)
 
 
 def gated(engine: Engine) -> Gate:
@@ -204,6 +204,17 @@ def test_streams_go_on_while_an_image_is_encoded(tmp_path: Path) -> None:
         assert seen.empty()
         gate.open.set()
         assert seen.get(timeout=60)
+
+
+def test_a_projector_that_hangs_is_seen(tmp_path: Path) -> None:
+    with engine_of("fixed", tmp_path) as engine:
+        gate = gated(engine)
+        seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        engine.submit(asked(engine, "seen", BEFORE, image(1), AFTER), seen.put)
+        assert eventually(lambda: engine.state().stalled > 0.2)
+        gate.open.set()
+        assert seen.get(timeout=60)
+        assert eventually(lambda: engine.state().stalled == 0)
 
 
 def test_a_request_is_cancelled_while_its_image_is_encoded(tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from patience import PATIENCE
 from real import config
 from serving import eventually
 
+from llmengine.core import Media
+from llmengine.engine.encoder import Encoder
 from llmengine.engine.engine import Engine
 from llmengine.engine.pulse import Pulse
 from llmengine.llama.context import Status
 from llmengine.llama.embedding import EmbeddingContext
+from llmengine.llama.vectors import Vectors
 
 
 class Hours:
@@ -51,6 +56,25 @@ def test_one_that_stands_back_has_the_time_that_another_rests() -> None:
     with first.resting():
         hours.now += 4
         assert second.age == 4
+
+
+def test_each_part_of_a_recording_has_its_time() -> None:
+    hours, done, found = Hours(), threading.Event(), list[float]()
+    part = Vectors(*np.zeros((3, 1, 1)), causal=True)
+
+    class Slow:
+        def encode(self, media: Media) -> Iterator[Vectors]:
+            for _ in range(3):
+                hours.now += 6
+                found.append(encoder.stalled)
+                yield part
+
+    encoder = Encoder(Slow(), done.set, 0, Pulse(hours))
+    encoding = encoder.start(Media("audio", b"la la la"), b"digest")
+    assert done.wait(PATIENCE)
+    encoder.close()
+    assert (found, encoder.stalled) == ([6, 6, 6], 0)
+    assert encoding.parts == [part] * 3
 
 
 @pytest.mark.model

@@ -95,7 +95,7 @@ def build(
         arena=arena,
     )
     budget = performance.media_cache_mb * MEBIBYTE
-    encoder = Encoder(projector, wake, budget) if projector else None
+    encoder = Encoder(projector, wake, budget, Pulse(rested)) if projector else None
     # On a GPU the time of a step says nothing about the cores.
     fixed = performance.threads or model.devices
     adaptive = None if fixed else Threads(threads, partial(_set_threads, contexts))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Protocol
 from weakref import ReferenceType, WeakValueDictionary, ref
 
 from llmengine.core import Media
 from llmengine.engine.embedder import give_way
+from llmengine.engine.pulse import Pulse
 from llmengine.errors import EngineError, Internal, ModelUnavailable
 from llmengine.llama.vectors import Vectors
 
@@ -21,7 +22,7 @@ log = logging.getLogger("llmengine.engine")
 class Encodes(Protocol):
     """What the encoder needs of `llmengine.llama.projector.Projector`."""
 
-    def encode(self, media: Media) -> list[Vectors]: ...
+    def encode(self, media: Media) -> Iterator[Vectors]: ...
 
 
 class Encoding:
@@ -43,17 +44,25 @@ class Encoding:
 class Encoder:
     """Encodes one after the other, and keeps what was encoded last for who comes with the same."""
 
-    def __init__(self, projector: Encodes, wake: Callable[[], None], budget: int) -> None:
+    def __init__(
+        self, projector: Encodes, wake: Callable[[], None], budget: int, pulse: Pulse
+    ) -> None:
         """`wake` is called when one is done; `budget` is what is kept, in bytes."""
         self._projector = projector
         self._wake = wake
         self._budget = budget
+        self._pulse = pulse
         self._inbox: SimpleQueue[ReferenceType[Encoding] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._alive: WeakValueDictionary[bytes, Encoding] = WeakValueDictionary()
         self._kept: OrderedDict[bytes, Encoding] = OrderedDict()  # the latest used last
         self._thread: threading.Thread | None = None
         self._closing = False
+
+    @property
+    def stalled(self) -> float:
+        """How long it takes over one part of a file, by the clock of the pulse; from any thread."""
+        return self._pulse.age
 
     def start(self, media: Media, digest: bytes) -> Encoding:
         """The encoding of `media`, kept, under way or begun now."""
@@ -78,8 +87,12 @@ class Encoder:
 
     def _run(self) -> None:
         give_way()
-        while (item := self._inbox.get()) is not None:
+        while (item := self._receive()) is not None:
             self._encode(item())
+
+    def _receive(self) -> ReferenceType[Encoding] | None:
+        with self._pulse.resting():
+            return self._inbox.get()
 
     def _encode(self, encoding: Encoding | None) -> None:
         if encoding is None:  # nobody waits for it any more
@@ -87,7 +100,9 @@ class Encoder:
         try:
             if self._closing:
                 raise ModelUnavailable("the server is shutting down")
-            encoding.parts = self._projector.encode(encoding.media)
+            for part in self._projector.encode(encoding.media):
+                encoding.parts.append(part)
+                self._pulse.beat()
         except EngineError as error:
             encoding.error = error
         except Exception:

@@ -77,8 +77,7 @@ class Engine:
         self._max_length = sizing.sequence_length(model, config, cells)
         self._threads = sizing.threads(config)
         self._draft = drafting.load(model, config)
-        path = locate.find_projector(config.model)
-        if path:
+        if path := locate.find_projector(config.model):
             self._projector = Projector(path, model, config, threads=self._threads)
         parts = build(
             model, config, self._projector, self._draft,
@@ -284,7 +283,8 @@ class Engine:
         )
 
     def state(self) -> HostState:
-        return HostState(pid=os.getpid(), stalled=max(self._pulse.age, self._embedder.stalled))
+        ages = [each.stalled for each in (self._embedder, self._encoder) if each]
+        return HostState(pid=os.getpid(), stalled=max(self._pulse.age, *ages))
 
     def cache(self) -> CacheControl | None:
         if not self._config.cache.enabled:

@@ -77,10 +77,10 @@ class Projector:
                 self._known.popitem(last=False)
             return found
 
-    def encode(self, media: Media) -> list[Vectors]:
+    def encode(self, media: Media) -> Iterator[Vectors]:
         """The embeddings of each of its spans; takes its time."""
         with self._chunks(media) as chunks:
-            return [self._encoded(each) for each in chunks if _is_media(each)]
+            yield from map(self._encoded, filter(_is_media, chunks))
 
     def _read(self, media: Media, digest: bytes) -> tuple[int, ...]:
         tokens: list[int] = []
