@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, ceiling: int, tier_bytes: int = 10_000) -> None:
         self.base = 0
         self.now = 0.0
-        self.relieved = 0
+        self.relieved = self.given_back = 0
         self.tier = MemoryTier(tier_bytes, 100, 0, LRU())
         self.watcher = Watcher(
             Ceiling(ceiling),
@@ -54,6 +54,7 @@ class Bench:
             devices=lambda: [DeviceUsage("CUDA0", 2, 1)],
             process=self._process,
             memory=lambda: Memory(1 << 40, 1 << 40),
+            give_back=self._give_back,
             clock=lambda: self.now,
         )
 
@@ -63,6 +64,9 @@ class Bench:
 
     def _relieve(self) -> None:
         self.relieved += 1
+
+    def _give_back(self) -> None:
+        self.given_back += 1
 
     def put(self, *numbers: int, pinned: bool = False) -> list[bool]:
         return [
@@ -127,14 +131,14 @@ def test_pinned_states_stay_and_idle_slots_go_once(caplog: pytest.LogCaptureFixt
     for _ in range(3):
         bench.watcher.look()
         assert bench.held == [0, 1]
-    assert (bench.relieved, bench.watcher.drops) == (1, 1)
+    assert (bench.relieved, bench.watcher.drops, bench.given_back) == (1, 1, 3)
     (line,) = caplog.records
     assert line.getMessage() == "memory is short: cached prompts were dropped, idle slots too"
     bench.base = 100
     bench.watcher.look()
     bench.base = 2000
     bench.watcher.look()
-    assert (bench.relieved, bench.watcher.drops) == (2, 2)
+    assert (bench.relieved, bench.watcher.drops, bench.given_back) == (2, 2, 4)
 
 
 def test_a_long_shortage_is_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from llmengine import hardware
 from llmengine.engine.admission import HEADROOM, Admission, Place
 from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.encoder import Encoder
@@ -265,7 +264,6 @@ class Scheduler:
         """
         self.drop_idle()
         self._pool.trim()
-        hardware.give_back()
 
     # The end of a sequence
 

@@ -36,6 +36,7 @@ class Watcher:
         devices: Callable[[], Sequence[DeviceUsage]] = lambda: (),
         process: Callable[[], ProcessUsage] = usage.process,
         memory: Callable[[], hardware.Memory] = hardware.memory,
+        give_back: Callable[[], None] = hardware.give_back,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.drops = 0  # times that something had to go
@@ -45,6 +46,7 @@ class Watcher:
         self._read_devices = devices
         self._read_process = process
         self._read_memory = memory
+        self._give_back = give_back
         self._clock = clock
         self._relieved = False
         self._freed = 0  # bytes, since it was last told
@@ -85,6 +87,8 @@ class Watcher:
         if relieving:
             self._relieve()
         self._relieved = pressed and (self._relieved or relieving)
+        if pressed:
+            self._give_back()  # at every look: others free memory too, which would stay ours
         if pressed and (freed or relieving):
             self.drops += 1
             self._tell(freed, relieving)
