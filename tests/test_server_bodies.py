@@ -159,6 +159,18 @@ WRONG: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
+def test_a_wrong_choice_is_told_the_others(client: httpx.Client) -> None:
+    body = {"messages": [{"role": "system", "content": "x"}, {"role": "boss", "content": "y"}]}
+    assert refused(client.post("/v1/chat/completions", json=body))["message"] == (
+        "`messages[1].role`: 'boss' is none of 'assistant', 'developer', 'function', 'system', 'tool',"
+        " 'user'"
+    )
+    body = {"input": "x", "encoding_format": "hex"}
+    assert refused(client.post("/v1/embeddings", json=body))["message"] == (
+        "`encoding_format`: 'hex' is none of 'base64', 'float'"
+    )
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_wrong_values_name_their_parameter(client: httpx.Client, path: str) -> None:
     known = [each for each in WRONG if each[0] in KINDS[path].__struct_fields__]

@@ -14,11 +14,12 @@ from llmengine.config import Overflow
 from llmengine.errors import InvalidRequest
 from llmengine.keys import Priority
 from llmengine.sampling import MAX_STOPS, MAX_TOP_LOGPROBS, SamplingOverrides, StopString
+from llmengine.server.choices import choices
 from llmengine.server.depth import check_depth
 
 MAX_CHOICES = 128
 MAX_MESSAGES = 16_384  # of a conversation
-MAX_TOOLS = 1024
+MAX_TOOLS = 256
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
@@ -230,6 +231,7 @@ class WarmBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 _decoder = functools.cache(msgspec.json.Decoder)  # one for each type
 _AT = re.compile(r"^(?P<reason>.*) - at (?:`key` in )?`\$\.?(?P<path>.*)`$", re.DOTALL)
+_NO_CHOICE = re.compile(r"^Invalid (?:enum )?value (?P<value>.*)", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
 
@@ -247,7 +249,7 @@ def decode(body: bytes, kind: type[B]) -> tuple[B, dict[str, Any]]:
             body, object_pairs_hook=_distinct, parse_constant=_no_constant
         )
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(str(error), kind) from None
     except ValueError as error:  # bad JSON and bad UTF-8, of either parser
         raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
     return typed, fields
@@ -278,7 +280,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _invalid(message: str) -> InvalidRequest:
+def _invalid(message: str, kind: type[Struct]) -> InvalidRequest:
     """msgspec's refusal in our words: `n`: expected `int` <= 128."""
     reason, path = message, ""
     if found := _AT.match(message):
@@ -286,5 +288,8 @@ def _invalid(message: str) -> InvalidRequest:
     if missing := _MISSING.match(reason):
         path = f"{path}.{missing['name']}".lstrip(".")
         return InvalidRequest(f"`{path}` is missing", param=path)
+    if found := _NO_CHOICE.match(reason):
+        allowed = ", ".join(map(repr, choices(kind, path)))
+        reason = f"{found['value']} is none of {allowed}"
     reason = reason[:1].lower() + reason[1:]
     return InvalidRequest(f"`{path}`: {reason}" if path else reason, param=path or None)

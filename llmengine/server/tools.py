@@ -19,8 +19,6 @@ from llmengine.server import bodies
 from llmengine.server.bodies import ChatBody
 from llmengine.server.state import State
 
-MAX_TOOLS = 256
-
 
 class ToolPlan(Struct, frozen=True):
     """What the model is told of, and which of it has to be called."""
@@ -94,8 +92,6 @@ def plan_of(body: ChatBody) -> ToolPlan:
 def checked(tools: Sequence[bodies.Tool] | None) -> list[dict[str, Any]]:
     """The tools as a template takes them; raises InvalidRequest for one that is none."""
     given: list[dict[str, Any]] = msgspec.to_builtins(tools or [])
-    if len(given) > MAX_TOOLS:
-        raise _refusal("tools", f"are more than {MAX_TOOLS}")
     names: set[str] = set()
     for at, each in enumerate(given):
         function = each["function"]
