@@ -49,7 +49,8 @@ def host() -> FakeHost:
     return FakeHost(cache=PromptCache(MemoryTier(1 << 20, 100, 0, LRU()), None))
 
 
-def test_each_scope_opens_its_own(tmp_path: Path) -> None:
+def test_each_scope_opens_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "llmengine")
     file = tmp_path / "keys.json"
     asks = made(file)
     rules = made(file, scopes=["admin"])
@@ -69,6 +70,7 @@ def test_each_scope_opens_its_own(tmp_path: Path) -> None:
             "code": "insufficient_permissions",
         }
         assert "www-authenticate" not in refused.headers
+        assert caplog.records[-1].__dict__["key"] == KeyFile(str(file)).read()[0].id
         # Anthropic's header is one of the ways.
         assert client.post(CHAT, json=BODY, headers={"x-api-key": asks}).status_code == 200
 

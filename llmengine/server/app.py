@@ -171,7 +171,6 @@ async def _routed(request: Request, route: Any, **_: Any) -> None:
 def _let_in(request: Request) -> None:
     guard: Guard = request.app.ctx.guard
     key = request.ctx.key = guard.let_in(request)
-    record_of(request).key = key.id
     if request.method == "POST":
         limits_of(request).request(key)
 

@@ -22,6 +22,7 @@ async def answered(app: Any, state: State, key: Key, path: str, body: bytes) -> 
     route, handler, _ = app.router.get(path, "POST", None)
     request.route = route
     record = record_of(request)
+    record.key = key.id
     try:
         limits_of(request).request(key)
         response: HTTPResponse = await handler(request)

@@ -11,6 +11,7 @@ from llmengine.config import Config
 from llmengine.errors import ConfigError, Forbidden, HeadersTooLarge, InvalidRequest, Unauthorized
 from llmengine.keys import ANONYMOUS, Key, Scope
 from llmengine.server.keyring import Keyring
+from llmengine.server.record import record_of
 
 # For readers and probes without a key.
 OPEN = frozenset({"/docs", "/health", "/health/live", "/health/ready", "/openapi.json"})
@@ -88,6 +89,7 @@ class Guard:
         key = self.keyring.find(secret)
         if key is None:
             raise Unauthorized("the API key is wrong")
+        record_of(request).key = key.id
         if scope not in key.scopes:
             raise Forbidden(f"the API key may not do this: it lacks the scope {scope}")
         return key
