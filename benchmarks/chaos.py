@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,24 +29,11 @@ import psutil
 from msgspec import Struct
 
 from benchmarks.report import report, right
+from benchmarks.stories import Told, ask_all, bodies, same
 from llmengine.cli.table import Column
 
 EMBEDDED = Path(__file__).parent.parent / "models" / "tiny-chat.gguf"
 WATCHDOG_SECONDS = 3.0
-KINDS: tuple[dict[str, Any], ...] = (
-    {"temperature": 0},
-    {"temperature": 1.0},
-    {"temperature": 1.0, "repeat_penalty": 1.1, "dry_multiplier": 0.5},
-)
-
-
-class Told(Struct, frozen=True):
-    """What one client got."""
-
-    text: str
-    reason: str
-    tokens: int
-    gap: float = 0.0  # seconds: the longest between two pieces of a stream
 
 
 class Row(Struct, frozen=True):
@@ -86,53 +71,6 @@ def _url(process: subprocess.Popen[str]) -> str:
         if found := re.search(r"serves .* at (http://\S+:\d+)/v1", line):
             return found[1]
     raise SystemExit("".join(lines))
-
-
-def bodies(clients: int, tokens: int) -> list[dict[str, Any]]:
-    """What each of them asks; every fourth wants its answer whole."""
-    return [
-        {
-            "prompt": f"Story {number}. Once upon a time there was",
-            "max_tokens": tokens,
-            "ignore_eos": True,
-            "seed": number,
-            "stream": number % 4 != 3,
-            "stream_options": {"include_usage": True} if number % 4 != 3 else None,
-            **KINDS[number % len(KINDS)],
-        }
-        for number in range(clients)
-    ]
-
-
-async def ask_all(url: str, asked: Sequence[dict[str, Any]]) -> list[Told | Exception]:
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=None, limits=limits) as client:
-        asking = (_ask(client, body) for body in asked)
-        return await asyncio.gather(*asking, return_exceptions=True)  # type: ignore[return-value]
-
-
-async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Told:
-    if not body["stream"]:
-        response = await client.post("/v1/completions", json=body)
-        found = response.raise_for_status().json()
-        choice = found["choices"][0]
-        return Told(choice["text"], choice["finish_reason"], found["usage"]["completion_tokens"])
-    text, reason, tokens, gap, last = "", "", 0, 0.0, 0.0
-    async with client.stream("POST", "/v1/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            event = json.loads(line.removeprefix("data: "))
-            if "error" in event:
-                raise RuntimeError(event["error"]["message"])
-            for choice in event["choices"]:
-                now = time.monotonic()
-                gap, last = max(gap, now - last) if last else 0.0, now
-                text += choice["text"]
-                reason = choice["finish_reason"] or reason
-            tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    return Told(text, reason, tokens, gap)
 
 
 async def disturb(
@@ -176,14 +114,6 @@ async def measure(
         undisturbed_gap=max((each.gap for each in calm if isinstance(each, Told)), default=0.0),
     )
     return row, wrong
-
-
-def same(one: Told | Exception, two: Told | Exception) -> bool:
-    return (
-        isinstance(one, Told)
-        and isinstance(two, Told)
-        and (one.text, one.reason, one.tokens) == (two.text, two.reason, two.tokens)
-    )
 
 
 COLUMNS = [

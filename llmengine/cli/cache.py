@@ -154,7 +154,7 @@ def clear(
         if not yes:
             _ask(len(control.list()))
         count = control.clear()
-    _print_json({"deleted": count}) if json else typer.echo(f"removed {count} entries")
+    _print_json({"deleted": count}) if json else typer.echo(f"removed {_entries(count)}")
 
 
 @app.command()
@@ -184,9 +184,14 @@ def _opened(settings: Settings, url: str, key: str) -> AbstractContextManager[Ca
 def _ask(count: int) -> None:
     if not (sys.stdin and sys.stdin.isatty()):
         raise InvalidRequest("this removes every entry: add --yes where nobody can be asked")
-    print(f"Remove all {count} entries? [y/N] ", end="", file=sys.stderr, flush=True)
+    every = "all " if count > 1 else ""
+    print(f"Remove {every}{_entries(count)}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise typer.Abort
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _print_json(found: object) -> None:
