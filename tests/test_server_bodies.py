@@ -162,8 +162,8 @@ WRONG: list[tuple[str, Any]] = [
 def test_a_wrong_choice_is_told_the_others(client: httpx.Client) -> None:
     body = {"messages": [{"role": "system", "content": "x"}, {"role": "boss", "content": "y"}]}
     assert refused(client.post("/v1/chat/completions", json=body))["message"] == (
-        "`messages[1].role`: 'boss' is none of 'assistant', 'developer', 'function', 'system', 'tool',"
-        " 'user'"
+        "`messages[1].role`: 'boss' is none of 'assistant', 'developer', 'function', 'system',"
+        " 'tool', 'user'"
     )
     body = {"input": "x", "encoding_format": "hex"}
     assert refused(client.post("/v1/embeddings", json=body))["message"] == (
