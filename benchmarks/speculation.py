@@ -1,11 +1,14 @@
 """Drafts against none, paired in one run: on texts that repeat and on one that does not.
 
-    python -m benchmarks.speculation [--shape qwen2.5-0.5b] [--rounds 7] [--tokens 256]
+    python -m benchmarks.speculation [--shape qwen2.5-0.5b] [--rounds 7] [--draft FILE]
 
 Random weights repeat nothing of what they read, so the choice of tokens is scripted: the answer is
 a text that a model would give to such a request. What is computed, verified and sampled from is
 the model's own, each row of it, and so is the time. The texts are cut by the embedded model's
 tokenizer, whose tokens are shorter than those of the shape's own would be.
+
+A draft model knows nothing of the script: with `--draft` (`self`: the same random weights) its
+guesses are wrong, and what is shown is the cost of finding that out.
 """
 
 from __future__ import annotations
@@ -95,10 +98,10 @@ def _record(number: int) -> str:
     )
 
 
-def settings(path: Path, streams: int, speculation: str) -> Config:
+def settings(path: Path, streams: int, speculation: str, draft: str = "") -> Config:
     return msgspec.convert(
         {
-            "model": {"model_path": str(path), "context_size": 16384},
+            "model": {"model_path": str(path), "context_size": 16384, "draft_model": draft},
             "server": {"max_concurrent_requests": streams},
             "cache": {"enabled": False},
             "performance": {"speculation": speculation},
@@ -169,13 +172,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--streams", type=int, nargs="*", default=[1, 4])
+    parser.add_argument("--draft", default="", help="a draft model's GGUF file, or `self`")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "model.gguf", SHAPES[arguments.shape])
+        draft = str(path) if arguments.draft == "self" else arguments.draft
         for streams in arguments.streams:
             with (
                 Engine(settings(path, streams, "off")) as plain,
-                Engine(settings(path, streams, "auto")) as guessing,
+                Engine(settings(path, streams, "auto", draft)) as guessing,
             ):
                 for task in tasks(arguments.tokens):
                     compare((plain, guessing), task, streams, arguments.rounds)

@@ -50,11 +50,11 @@ def often_right(tokens: Sequence[int]) -> int:
 def bench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
     """A machine where a step takes 20 ms and 2 ms more for each row, a draft's a tenth of it."""
 
-    def make(drafts: Says | None = next_token, cells: int = 4096, **settings: object) -> Bench:
+    def make(drafts: Says | None = next_token, room: int = 4096, **settings: object) -> Bench:
         draft = None
         if drafts:
             draft = FakeDraftContext(
-                cells, says=drafts, height=20.0, seconds_per_step=0.002, seconds_per_row=0.0002
+                room, says=drafts, height=20.0, seconds_per_step=0.002, seconds_per_row=0.0002
             )
         found = Bench(
             draft_tokens=15, draft=draft, seconds_per_step=0.02, seconds_per_row=0.002,
@@ -245,7 +245,7 @@ def test_a_sequence_that_drops_its_oldest_tokens_goes_on_with_drafts(
 
 
 def test_what_was_not_used_for_longest_makes_room(bench: Callable[..., Bench]) -> None:
-    made = bench(cells=150)
+    made = bench(room=150)
     for index in range(6):
         tokens = [*PROMPT[index:], index]
         made.add(f"r{index}", tokens, max_tokens=40)
@@ -255,7 +255,7 @@ def test_what_was_not_used_for_longest_makes_room(bench: Callable[..., Bench]) -
 
 
 def test_where_there_is_no_room_at_all_it_goes_on_without(bench: Callable[..., Bench]) -> None:
-    made = bench(cells=30)
+    made = bench(room=30)
     made.add("a", PROMPT, max_tokens=200)
     made.run()
     assert made.text("a") == text_of(answer(PROMPT, 200))
@@ -299,7 +299,8 @@ def test_a_model_that_always_fails_is_turned_off(
 def test_random_work_always_ends_right(bench: Callable[..., Bench], seed: int) -> None:
     """Shared prefixes, cancels, small caches, batches that fail: every finished text is exact."""
     rng = random.Random(seed)
-    made = bench(often_right, cells=rng.choice([150, 600]), limit=6, kept=5, rows=64, pool=4096)
+    room = rng.choice([150, 600])
+    made = bench(often_right, room, cells=300, limit=6, kept=5, rows=64, pool=4096)
     assert made.draft
     wanted: dict[str, tuple[list[int], int]] = {}
     for index in range(25):
@@ -314,6 +315,7 @@ def test_random_work_always_ends_right(bench: Callable[..., Bench], seed: int) -
         if rng.random() < 0.15:
             made.runner.cancel(f"r{rng.randrange(index + 1)}")
     made.run()
+    assert made.scheduler.preemptions > 0
     assert asked(made) > 0
     for name, (tokens, count) in wanted.items():
         full = text_of(answer(tokens, count))

@@ -18,6 +18,7 @@ from llmengine.engine import fit
 from llmengine.engine.engine import Engine
 from llmengine.errors import ConfigError, EngineError, ModelNotFound
 from llmengine.hardware import Memory
+from llmengine.llama import kinship
 from llmengine.llama.context import Context, Status
 from llmengine.llama.model import Model
 
@@ -172,6 +173,17 @@ def test_a_draft_model_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         "other.gguf cannot draft for tiny-chat.gguf: its vocabulary has 320 tokens, not "
         f"{Model(real.MODEL, config()).vocabulary}; choose one of the same family, or none"
     )
+
+
+def test_tokens_are_compared_by_their_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = Model(tiny_models.turning(tmp_path / "one.gguf"), config())
+    same = Model(tiny_models.sliding_window(tmp_path / "same.gguf"), config())
+    monkeypatch.setattr(tiny_models, "SPECIALS", [*tiny_models.SPECIALS[:2], "<|fin|>"])
+    other = Model(tiny_models.sliding_window(tmp_path / "other.gguf"), config())
+    assert kinship.difference(model, same) is None
+    assert kinship.difference(model, other) == "its token 319 is '<|fin|>', not '<|end|>'"
+    for each in (model, same, other):
+        each.close()
 
 
 def test_models_whose_state_cannot_be_cut_are_refused(tmp_path: Path) -> None:

@@ -68,9 +68,10 @@ class DraftModel:
         for each in depths:
             each.begin()
         writing = self._read(sorted(depths, key=lambda each: each.lag))
-        while writing:
-            logits = self._readings.logits()
-            found = [self._likeliest(row) for row in logits]
+        while self._readings.rows:
+            found = self._compute()
+            if found is None:
+                break
             writing = [
                 forecast
                 for forecast, (token, chance) in zip(writing, found, strict=True)
@@ -78,7 +79,7 @@ class DraftModel:
                 and token not in self._ends
                 and len(forecast.drafted) < depths[forecast]
             ]
-            writing = self._write(writing)
+            self._write(writing)
 
     def _likeliest(self, row: Logits) -> tuple[int, float]:
         """A token and its chance; none at all where the logits are no numbers."""
@@ -88,7 +89,7 @@ class DraftModel:
         return token, 1 / total if total >= 1 else 0.0
 
     def _read(self, forecasts: list[Forecast]) -> list[Forecast]:
-        """Compute what is missing of each, as far as the time goes; those that are complete."""
+        """A batch of what is missing of each, as far as the time goes; those it completes."""
         count = len(forecasts)
         room = min(max(self._pacer.chunk(count), 2 * count), self._rows)
         self._readings.begin()
@@ -100,31 +101,30 @@ class DraftModel:
             each.known = self._readings.read(each.slot, each.tokens, left)
             if not each.lag:
                 complete.append(each)
-        return complete if self._compute() else []
+        return complete
 
-    def _write(self, forecasts: list[Forecast]) -> list[Forecast]:
-        """Compute the last drafted token of each; all of them, or none where that fails."""
+    def _write(self, forecasts: list[Forecast]) -> None:
+        """A batch of the last drafted token of each."""
         self._readings.begin()
         for each in forecasts:
             self._readings.write(each.slot, each.drafted[-1])
-        return forecasts if self._compute() else []
 
-    def _compute(self) -> bool:
-        sequences, rows = self._readings.sequences, self._readings.rows
-        if not rows:
-            return False
+    def _compute(self) -> list[tuple[int, float]] | None:
+        """The likeliest tokens of the batch's outputs and their chances; None if it failed."""
+        sequences, more = self._readings.sequences, self._readings.rows - self._readings.sequences
         started = time.perf_counter()
         status = self._readings.compute()
         if status is not Status.OK:
             self._give_up(status, sequences)
-            return False
+            return None
         self._failures = 0
-        seconds, more = time.perf_counter() - started, rows - sequences
+        found = [self._likeliest(row) for row in self._readings.logits()]
+        seconds = time.perf_counter() - started
         if more >= SMALLEST_CHUNK:
             self._pacer.observe(sequences, more, seconds)
         else:
             self._pacer.observe(sequences, 0, seconds, more)
-        return True
+        return found
 
     def _give_up(self, status: Status, sequences: int) -> None:
         """Go on without drafts, for a while at first."""

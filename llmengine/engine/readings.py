@@ -107,7 +107,9 @@ class Readings:
         return True
 
     def logits(self) -> list[Logits]:
-        return self._context.logits(self._context.batch.outputs)
+        """Of each output of the batch."""
+        outputs = self._context.batch.outputs
+        return self._context.logits(outputs) if outputs else []
 
     def reset(self) -> None:
         """Forget all, as when nobody knows any more what the context holds."""
