@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from benchmarks.chaos import EMBEDDED, bodies, measure, served
+from benchmarks import pressure
+from benchmarks.chaos import EMBEDDED, bodies, measure, measure_pressed, served
 
 
 @pytest.mark.model
@@ -20,3 +21,16 @@ def test_no_client_notices() -> None:
     assert wrong == []
     assert (row.clients, row.complete, row.equal) == (8, 8, 8)
     assert row.deaths >= 1
+
+
+@pytest.mark.model
+def test_no_client_notices_that_memory_is_short() -> None:
+    asked = bodies(clients=8, tokens=100)
+    flags = ("--set", "server.max_concurrent_requests=4")
+    with served(EMBEDDED, *flags) as (server, url):
+        calm, limits = asyncio.run(pressure.limits(server, url, asked))
+    with served(EMBEDDED, *limits, *flags) as (_, url):
+        row, wrong = asyncio.run(measure_pressed(url, asked, calm, 2))
+    assert wrong == []
+    assert row.complete == row.equal == row.clients
+    assert row.drops >= 2
