@@ -87,11 +87,11 @@ class Watcher:
         if relieving:
             self._relieve()
         self._relieved = pressed and (self._relieved or relieving)
-        if pressed:
-            self._give_back()  # at every look: others free memory too, which would stay ours
         if pressed and (freed or relieving):
             self.drops += 1
             self._tell(freed, relieving)
+        if pressed:
+            self._give_back()  # at every look: others free memory too, which would stay ours
 
     def _tell(self, freed: int, relieving: bool) -> None:
         """In one line a minute, and one when slots had to go."""
