@@ -206,7 +206,7 @@ def test_every_sampling_parameter_is_passed_on(client: httpx.Client, host: FakeH
         **given,  # type: ignore[arg-type]
         stop=("z",),
         logit_bias={65: -100.0},
-        constraint=Constraint("gbnf", 'root ::= "x"', ("<think>", "</think>")),
+        constraint=Constraint("gbnf", 'root ::= "x"'),
     )
     assert host.requests[0].params == expected
 

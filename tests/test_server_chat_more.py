@@ -62,7 +62,7 @@ def test_a_form_leaves_calls_possible() -> None:
         assert found["message"]["content"] == '{"n": 1}'
         constraint = host.requests[0].params.constraint
         assert constraint is not None
-        assert constraint.thinking == ("<think>", "</think>")
+        assert constraint.thinking is None
         assert accepts(constraint, '{"n": 1}')
         assert accepts(constraint, CALL)
         assert not accepts(constraint, '{"n": "x"}')

@@ -193,7 +193,7 @@ def test_a_forced_call_is_a_constraint(choice: Any, names: list[str], several: b
         (request,) = host.requests
         constraint = request.params.constraint
         assert constraint is not None
-        assert (constraint.kind, constraint.thinking) == ("lark", ("<think>", "</think>"))
+        assert (constraint.kind, constraint.thinking) == ("lark", None)
         assert [each for each in ("get_weather", "get_time") if each in constraint.source] == names
         assert (")*" in constraint.source) == several
 

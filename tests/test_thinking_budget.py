@@ -80,7 +80,7 @@ def test_bytes_that_never_make_a_character_end_too() -> None:
 
 def sampled(params: dict[str, Any], wish: str, constraint: Constraint | None = None) -> str:
     """What a sampler chooses where the model likes the next letter of `wish` best."""
-    held = Matcher(matcher(constraint)) if constraint else None
+    held = Matcher(matcher(constraint), "grammar") if constraint else None
     given = SamplingParams(thinking_tags=("<t>", "</t>"), **params)
     sampler = Sampler(Bytes(), given, (), 64, held)  # type: ignore[arg-type]
     text = bytearray()

@@ -40,13 +40,13 @@ class Compiler:
         with self._lock:
             if constraint in self._kept:
                 self._kept.move_to_end(constraint)
-                return Matcher(self._kept[constraint].deep_copy())
+                return Matcher(self._kept[constraint].deep_copy(), constraint.param)
         compiled = self._compile(constraint)
         with self._lock:
             self._kept[constraint] = compiled
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
-            return Matcher(compiled.deep_copy())
+            return Matcher(compiled.deep_copy(), constraint.param)
 
     def _compile(self, constraint: Constraint) -> LLMatcher:
         grammar = source.grammar(constraint)

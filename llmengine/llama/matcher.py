@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 from llguidance import LLMatcher
 
-from llmengine.errors import Internal
+from llmengine.errors import InvalidRequest
 from llmengine.llama.context import Logits
 
 
 class Matcher:
     """Wraps `llguidance.LLMatcher`, which checks one token far faster than it finds all."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, param: str) -> None:
+        """`param` is where a request has the grammar, for refusals."""
         self._matcher = matcher
+        self._param = param
 
     @property
     def ended(self) -> bool:
@@ -23,7 +25,7 @@ class Matcher:
     def take(self, token: int) -> bool:
         """Go on by `token`, an end token where the grammar accepts; False if it cannot follow.
 
-        Raises Internal where the grammar has grown beyond llguidance's limits.
+        Raises InvalidRequest where the grammar has grown beyond llguidance's limits.
         """
         taken = self._matcher.try_consume_tokens([token]) == 1
         if not taken and self._matcher.is_error():
@@ -39,6 +41,10 @@ class Matcher:
         masked: Logits = np.where(allowed, logits, np.float32(-np.inf))
         return masked
 
-    def _failure(self) -> Internal:
+    def _failure(self) -> InvalidRequest:
         reason = self._matcher.get_error().partition("\n")[0]
-        return Internal(f"the answer cannot be held to its grammar any longer: {reason}")
+        return InvalidRequest(
+            f"`{self._param}`: the answer cannot be held to it any longer: {reason}",
+            param=self._param,
+            code="unsupported_grammar",
+        )
