@@ -121,7 +121,7 @@ def test_log_probabilities_are_the_models_own(engine: Engine) -> None:
 
 def test_the_form_begins_after_the_thinking(engine: Engine) -> None:
     for tags in (("", "</think>"), ("<think>", "</think>")):
-        bias = {engine.tokenize("</think>", special=True)[0]: 5.0}
+        bias = {engine.tokenize("</think>", special=True)[0]: 12.0}
         result = ask(engine, "choice", ["yes", "no"], thinking=tags, logit_bias=bias)
         before, _, after = result.text.rpartition("</think>")
         assert after.strip() in ("yes", "no")
