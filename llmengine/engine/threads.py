@@ -12,9 +12,10 @@ _SLOW = 1.5  # times the usual: a step that others held up
 _ROW = 4  # such steps in a row, before anything is tried
 _LOOKS = 5  # steps of a trial that are compared
 _HOPELESS = 2.0  # times as slow: one look is enough
+_WORSE = 1.2  # and of this, two
 _BETTER = 0.9  # of the time, for a trial to be a success
 _SOON, _LATEST = 16, 128  # steps until more threads are tried again, doubled each time
-_RARELY = 512  # steps until fewer are tried though nothing seems wrong
+_EARLY, _RARELY = 32, 512  # steps until fewer are tried though nothing seems wrong, doubled too
 
 
 class Pace:
@@ -55,6 +56,7 @@ class Threads:
         self._since = 0  # steps, since the last trial
         self._doubt = _ROW  # slow steps until the next one, after one that was in vain
         self._patience = _SOON  # steps, until the next one that nothing asks for
+        self._calm = _EARLY  # steps, until fewer are tried all the same
         self._leap = False  # whether the last trial, of one more or less, was in vain
         self._trial: _Trial | None = None
 
@@ -79,7 +81,8 @@ class Threads:
         elif self.count < self._most:
             if self._since >= self._patience:
                 self._try(self._most if self._leap else self.count + 1)
-        elif self._since >= _RARELY and self.count > 1:
+        elif self._since >= self._calm and self.count > 1:
+            self._calm = min(2 * self._calm, _RARELY)
             self._try(self._fewer)
 
     @property
@@ -124,6 +127,8 @@ class _Trial:
                 return None  # the threads of a new count have to be started
             self._ratios.append(ratio)
         if ratio is not None and ratio > _HOPELESS:
+            return False
+        if len(self._ratios) >= 2 and min(self._ratios) > _WORSE:
             return False
         if len(self._ratios) == _LOOKS:
             return sorted(self._ratios)[_LOOKS // 2] < _BETTER
