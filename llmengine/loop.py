@@ -17,14 +17,15 @@ def new() -> asyncio.AbstractEventLoop:
 
 
 def run_until_interrupted(main: Coroutine[Any, Any, None]) -> None:
-    """Run `main` to its end; SIGINT cancels it, and then KeyboardInterrupt is raised.
+    """Run `main` to its end; SIGINT or SIGTERM cancels it, and then KeyboardInterrupt is raised.
 
     For the main thread only.
     """
-    before = signal.getsignal(signal.SIGINT)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     loop = new()
     task = loop.create_task(main)
-    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    for each in before:
+        loop.add_signal_handler(each, task.cancel)
     try:
         loop.run_until_complete(task)
     except asyncio.CancelledError:
@@ -32,4 +33,5 @@ def run_until_interrupted(main: Coroutine[Any, Any, None]) -> None:
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-        signal.signal(signal.SIGINT, before)  # uvloop leaves its own
+        for each, handler in before.items():
+            signal.signal(each, handler)  # uvloop leaves its own

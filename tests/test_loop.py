@@ -22,11 +22,13 @@ def test_a_coroutine_runs_to_its_end() -> None:
     assert seen == [1]
 
 
-def test_an_interrupt_lets_it_clean_up() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_lets_it_clean_up(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
     seen: list[str] = []
 
     async def main() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         try:
             await asyncio.Event().wait()
         finally:
@@ -35,7 +37,7 @@ def test_an_interrupt_lets_it_clean_up() -> None:
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_interrupted(main())
     assert seen == ["cleaned up"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is before
 
 
 def test_errors_come_through() -> None:
