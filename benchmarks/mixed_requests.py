@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 WORDS = ["mango", "river", "candle", "window", "garden", "copper", "pencil", "island"]
-SPOKEN = re.compile(rf"(?:{'|'.join(WORDS)})\d{{5}}")  # what looks like a marker
+SPOKEN = re.compile(rf"(?:{'|'.join(WORDS)})\d{{5,}}")  # what looks like a marker
 MODEL = "tiny-chat"
 
 Client = httpx.AsyncClient
