@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from llmengine.engine.guesser import LEAST, Guesser
 from llmengine.engine.lookup import Lookup
 from llmengine.engine.sequence import Sequence
 
@@ -11,11 +12,10 @@ from llmengine.engine.sequence import Sequence
 # and so on. With these a sequence begins, and it learns its own.
 _EXPECTED = (0.2, 0.3, 0.5, 0.8, 0.9, 0.95)
 _WEIGHT = 0.1  # of the newest token
-_LEAST = 0.1  # chance below which a token is not worth a thought
 _PREDICTED = 8  # tokens that were right, one might say, of a passage that the client announced
 
 
-class Drafter:
+class Drafter(Guesser):
     """Follows a passage of the text, or of the prediction, that the completion repeats.
 
     It watches whether the passage goes on as the completion does, drafted or not: what a draft
@@ -23,10 +23,9 @@ class Drafter:
     """
 
     def __init__(self, sequence: Sequence) -> None:
-        self._sequence = sequence
+        super().__init__(sequence, followed=0)
         prediction = array("i", sequence.request.prediction)
         self._predicted = len(prediction)
-        self._followed = 0  # tokens of the completion
         self._lookup = Lookup(prediction + array("i", sequence.request.prompt))
         self._right = list(_EXPECTED)
         self._at, self._run = (0, _PREDICTED) if prediction else self._lookup.find()
@@ -37,13 +36,6 @@ class Drafter:
         """Tokens of the prediction that the completion has."""
         self.follow()
         return sum(self._hits)
-
-    def follow(self) -> None:
-        """Take in the tokens that the sequence got since the last time."""
-        new = self._sequence.completion_length - self._followed
-        self._followed += new
-        for token in self._sequence.tokens[-new:] if new else ():
-            self._saw(token)
 
     def _saw(self, token: int) -> None:
         lookup = self._lookup
@@ -71,7 +63,7 @@ class Drafter:
         for ahead in range(most):
             chance *= self._right[self._kind(self._run + ahead)]
             begins_image = self._at + ahead < len(tokens) and tokens[self._at + ahead] < 0
-            if chance < _LEAST or begins_image:
+            if chance < LEAST or begins_image:
                 break
             found.append(chance)
         return found

@@ -5,23 +5,22 @@ from __future__ import annotations
 from array import array
 
 from llmengine.engine.accuracy import Accuracy
+from llmengine.engine.guesser import LEAST, Guesser
 from llmengine.engine.sequence import Sequence
 
-_LEAST = 0.1  # chance below which a token is not worth a thought
 _SURE = 0.3  # chance of all tokens together with which one more is worth drafting
 
 
-class Forecast:
+class Forecast(Guesser):
     """The tokens that were drafted and did not come yet, and how often such ones were right.
 
     It is compared with what comes, computed as a draft or not.
     """
 
     def __init__(self, sequence: Sequence, general: Accuracy) -> None:
+        super().__init__(sequence, sequence.completion_length)
         self.accuracy = Accuracy(general)
         self.known = 0  # tokens of the sequence that the draft model has read
-        self._sequence = sequence
-        self._followed = sequence.completion_length
         self.begin()
 
     def begin(self) -> None:
@@ -50,13 +49,6 @@ class Forecast:
         self._chances.append(chance)
         return self._products(len(self._chances))[-1] >= _SURE
 
-    def follow(self) -> None:
-        """Take in the tokens that the sequence got since the last time."""
-        new = self._sequence.completion_length - self._followed
-        self._followed += new
-        for token in self.tokens[-new:] if new else ():
-            self._saw(token)
-
     def _saw(self, token: int) -> None:
         if not self.drafted:
             return
@@ -74,13 +66,13 @@ class Forecast:
 
     def odds(self, most: int) -> list[float]:
         """The chances that the first 1, 2, ... tokens of a draft are right."""
-        return [chance for chance in self._products(most) if chance >= _LEAST]
+        return [chance for chance in self._products(most) if chance >= LEAST]
 
     def hopes(self, most: int) -> list[float]:
         """The same of tokens that are yet to be drafted."""
         found: list[float] = []
         chance = self.accuracy.hope
-        while chance >= _LEAST and len(found) < most:
+        while chance >= LEAST and len(found) < most:
             found.append(chance)
             chance *= self.accuracy.hope
         return found

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections import Counter
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -13,19 +11,10 @@ from llmengine.engine.costs import Costs
 from llmengine.engine.draft_model import DraftModel
 from llmengine.engine.drafter import Drafter
 from llmengine.engine.forecast import Forecast
+from llmengine.engine.guesser import Guesser
 from llmengine.engine.planner import Offer, Plan, Planner, offers
 from llmengine.engine.sequence import Sequence
 from llmengine.engine.work import Work
-
-
-class Guesser(Protocol):
-    """Has tokens that one sequence may say next."""
-
-    def odds(self, most: int) -> list[float]:
-        """The chances that the first 1, 2, ... tokens of a draft are right."""
-        ...
-
-    def draft(self, count: int) -> array[int]: ...
 
 
 class Guess(Struct):
@@ -80,7 +69,7 @@ class Speculator:
         sequence.drafter.follow()
         most = self._most(sequence)
         found = Guess(sequence.drafter, sequence.drafter.odds(most))
-        if forecast := self._forecast(sequence):
+        if self._model and (forecast := self._forecast(self._model, sequence)):
             odds = forecast.odds(most)
             if odds[:1] > found.odds[:1]:
                 found = Guess(forecast, odds)
@@ -91,10 +80,11 @@ class Speculator:
 
     # The draft model
 
-    def _forecast(self, sequence: Sequence) -> Forecast | None:
+    @staticmethod
+    def _forecast(model: DraftModel, sequence: Sequence) -> Forecast | None:
         """Up to date; None where a draft model cannot read the prompt, as one with images."""
-        if sequence.forecast is None and self._model and not sequence.media:
-            sequence.forecast = self._model.forecast(sequence)
+        if sequence.forecast is None and not sequence.media:
+            sequence.forecast = model.forecast(sequence)
         if sequence.forecast:
             sequence.forecast.follow()
         return sequence.forecast
