@@ -32,18 +32,16 @@ from benchmarks.peer_restart import Start
 from benchmarks.peer_rows import COMPARISONS, Comparison
 from benchmarks.peer_server import PEERS
 from benchmarks.report import report, right
+from benchmarks.rows import measured
 from llmengine import hardware
-from llmengine.bench import server, shapes, weights
+from llmengine.bench import shapes, weights
 from llmengine.bench.compare import Difference
-from llmengine.bench.local import Found
 from llmengine.bench.machine import machine
 from llmengine.bench.own_server import own_server
-from llmengine.bench.progress import Silent
 from llmengine.bench.report import Machine, Row, Spread
 from llmengine.cli.table import Column
 from llmengine.config import Config
 from llmengine.llama import library
-from llmengine.loop import run_until_interrupted
 
 EMBEDDED = Path(__file__).parent.parent / "models" / "tiny-chat.gguf"
 
@@ -172,12 +170,7 @@ def _rounds(
 
 
 def _asked(url: str, wanted: Comparison) -> Callable[[], Row]:
-    def measure() -> Row:
-        found = Found()
-        run_until_interrupted(server.measure(url, "", wanted.plan, found, Silent()))
-        return next(row for row in found.rows if row.group.endswith(wanted.part))
-
-    return measure
+    return lambda: measured(url, wanted.plan, wanted.part)
 
 
 def _restarted(start: Start, wanted: Comparison) -> Callable[[], Row]:

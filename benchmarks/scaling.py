@@ -20,12 +20,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from benchmarks import rows
+from benchmarks.peer_rows import HALF_B
 from benchmarks.report import report, right
-from llmengine.bench import plot, server
-from llmengine.bench.local import Found
+from llmengine.bench import plot
 from llmengine.bench.machine import machine
 from llmengine.bench.own_server import own_server
-from llmengine.bench.progress import Silent
 from llmengine.bench.report import Report, Row, Spread, encode
 from llmengine.bench.server import Plan
 from llmengine.bench.shaped import shaped
@@ -33,9 +33,7 @@ from llmengine.cli.bench_output import say
 from llmengine.cli.bench_shape import numbers
 from llmengine.cli.table import Column
 from llmengine.config import Config
-from llmengine.loop import run_until_interrupted
 
-HALF_B = "qwen2.5-0.5b:q8_0"
 PROMPT = 2000  # tokens, of which a share is cached
 SLOTS = 8  # where there are not more clients
 
@@ -147,25 +145,24 @@ def measure(curve: str, points: Sequence[int], rounds: int, url: str) -> Iterato
     wanted = CURVES[curve]
     for point in points:
         say(f"{curve}: {point}")
-        found, plan = Found(), msgspec.structs.replace(wanted.plan(point), rounds=rounds)
-        run_until_interrupted(server.measure(url, "", plan, found, Silent()))
-        row = next(row for row in found.rows if row.group.endswith(wanted.part))
+        plan = msgspec.structs.replace(wanted.plan(point), rounds=rounds)
+        row = rows.measured(url, plan, wanted.part)
         yield msgspec.structs.replace(row, group=curve, load=str(point))
 
 
 def measured(curve: str, points: Sequence[int], rounds: int, shape: str) -> Report:
     """All points, or those that were measured when it was interrupted."""
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    rows: list[Row] = []
+    done: list[Row] = []
     target, interrupted = "", False
     try:
         with serving(CURVES[curve], points, shape) as (target, url):
             for row in measure(curve, points, rounds, url):
-                rows.append(row)
+                done.append(row)
     except KeyboardInterrupt:
         interrupted = True
     return Report(
-        kind="server", target=target, started=started, machine=machine(), rows=rows,
+        kind="server", target=target, started=started, machine=machine(), rows=done,
         interrupted=interrupted,
     )  # fmt: skip
 
