@@ -340,6 +340,14 @@ class Bench:
     def last(self, name: str) -> Output:
         return self.outputs[name][-1]
 
+    def check_told(self, name: str, full: str) -> None:
+        """Raise AssertionError unless `name` got all of `full`, or was cancelled on the way."""
+        if self.last(name).finish_reason == "length":
+            assert self.text(name) == full
+        else:
+            assert self.last(name).finish_reason == "cancelled"
+            assert full.startswith(self.text(name))
+
 
 def text_of(tokens: Tokens[int]) -> str:
     return "".join(f"{token} " for token in tokens)

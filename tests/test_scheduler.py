@@ -180,12 +180,7 @@ def test_random_work_always_ends_right(seed: int, arena: bool, truncates: bool) 
             bench.runner.cancel(f"r{rng.randrange(index + 1)}")
     bench.run()
     for name, (tokens, count) in wanted.items():
-        full = text_of(answer(tokens, count))
-        if bench.last(name).finish_reason == "length":
-            assert bench.text(name) == full
-        else:
-            assert bench.last(name).finish_reason == "cancelled"
-            assert full.startswith(bench.text(name))
+        bench.check_told(name, text_of(answer(tokens, count)))
     assert bench.runner.finished["length"] + bench.runner.finished["cancelled"] == 40
 
 
