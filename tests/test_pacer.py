@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from llmengine.engine.mix import Mix
 from llmengine.engine.pacer import Pacer
+from llmengine.llama.attention import Attention
+
+FLASH = Attention(tile=64, per_cell=0.0011, in_tile=0.0011 / 3)
 
 
 def paced(per_row: float, rows: int, steps: int = 12, base: float = 0.0) -> list[int]:
@@ -10,16 +14,48 @@ def paced(per_row: float, rows: int, steps: int = 12, base: float = 0.0) -> list
     pacer = Pacer(0.4, 512)
     chunks = []
     for _ in range(4):
-        pacer.observe(rows, 0, base + rows * per_row)
+        pacer.decoded(rows, base + rows * per_row)
     for _ in range(steps):
-        chunk = pacer.chunk(rows)
-        pacer.observe(rows, chunk, base + (rows + chunk) * per_row)
+        chunk = pacer.chunk(Mix(rows, 4096))
+        pacer.prefilled(Mix(rows, chunk), base + (rows + chunk) * per_row)
         chunks.append(chunk)
     return chunks
 
 
+class Machine:
+    """Prefills a prompt beside streams of `own` tokens each; 4 ms a token, and for its cells."""
+
+    def __init__(self, streams: int, own: int, *, slower: float = 1.0) -> None:
+        self.pacer = Pacer(0.45, 512, attention=FLASH)
+        self.streams, self.own, self.slower = streams, own, slower
+        self.seconds: list[float] = []
+        for _ in range(4):
+            self.pacer.decoded(streams, self._decode)
+
+    @property
+    def _decode(self) -> float:
+        behind = self.streams * self.own
+        return self.slower * (0.016 + 0.004 * (self.streams + FLASH.per_cell * behind))
+
+    def prefill(self, start: int, end: int) -> list[int]:
+        chunks = []
+        while start < end:
+            mix = self._mix(start, end - start)
+            chunk = min(self.pacer.chunk(mix), end - start)
+            taken = self._decode + self.slower * 0.004 * mix.work(chunk, FLASH)
+            self.pacer.prefilled(self._mix(start, chunk), taken)
+            self.seconds.append(taken)
+            chunks.append(chunk)
+            start += chunk
+        return chunks
+
+    def _mix(self, start: int, prompt: int) -> Mix:
+        behind = self.streams * self.own
+        return Mix(self.streams, prompt, behind, start, behind + start)
+
+
 def test_nobody_waits_a_whole_batch() -> None:
-    assert Pacer(0.4, 512).chunk(0) == 512
+    assert Pacer(0.4, 512).chunk(Mix(0, 4096)) == 512
 
 
 def test_chunks_grow_to_what_the_time_holds() -> None:
@@ -40,8 +76,40 @@ def test_a_machine_too_slow_for_the_bound_still_moves_on() -> None:
 def test_a_machine_that_slows_down_gets_smaller_chunks() -> None:
     pacer = Pacer(0.4, 512)
     for _ in range(8):
-        pacer.observe(4, 112, 0.35)
-    assert pacer.chunk(4) == 112
+        pacer.prefilled(Mix(4, 112), 0.35)
+    assert pacer.chunk(Mix(4, 4096)) == 112
     for _ in range(4):
-        pacer.observe(4, 112, 0.8)
-    assert pacer.chunk(4) <= 56
+        pacer.prefilled(Mix(4, 112), 0.8)
+    assert pacer.chunk(Mix(4, 4096)) <= 56
+
+
+# Flash attention on a CPU, which takes 64 rows together in less time than many fewer
+
+
+def test_a_long_prompt_fills_tiles_as_long_as_the_time_holds_one() -> None:
+    machine = Machine(streams=1, own=60)
+    chunks = machine.prefill(0, 4096)
+    assert chunks[:30] == [32, *[63] * 29]
+    # Behind 1,859 tokens a tile takes longer than 0.45 s, and fewer rows are taken one by one.
+    assert set(chunks[30:-1]) <= {8, 16, 24, 32}
+    assert max(machine.seconds) <= 0.45
+
+
+def test_streams_with_much_of_their_own_are_kept_out_of_tiles() -> None:
+    # A tile would pass by the 8 x 400 cells of the streams for each of its rows.
+    machine = Machine(streams=8, own=400)
+    assert max(machine.prefill(0, 400)) < 64 - 8
+    assert max(machine.seconds) <= 0.45
+
+
+def test_the_cells_before_a_prompt_are_known_before_it_is_computed() -> None:
+    machine = Machine(streams=4, own=50)
+    machine.prefill(0, 300)
+    # It begins with a prefix of 2,500 tokens that another has: no step was as slow before.
+    machine.prefill(2500, 2700)
+    assert max(machine.seconds) <= 0.45
+
+
+def test_a_fast_machine_computes_several_tiles() -> None:
+    machine = Machine(streams=2, own=50, slower=0.1)
+    assert machine.prefill(0, 2000) == [32, 62, 126, 254, 510, 510, 506]

@@ -11,6 +11,7 @@ import pytest
 from real import MODEL, chatml, config, request, run
 
 from llmengine.engine.engine import Engine
+from llmengine.engine.mix import Mix
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.threads import Threads
 
@@ -124,7 +125,7 @@ def test_steps_that_prefill_are_not_compared() -> None:
     applied: list[int] = []
     pacer = Pacer(0.4, 512, Threads(2, applied.append))
     for step in range(2000):
-        pacer.observe(1, 64, 0.1 * 1.1 ** (step % 50))
+        pacer.prefilled(Mix(1, 64), 0.1 * 1.1 ** (step % 50))
     assert applied == []
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from llmengine.engine.accuracy import Accuracy
 from llmengine.engine.forecast import Forecast
+from llmengine.engine.mix import Mix
 from llmengine.engine.pacer import SMALLEST_CHUNK, Pacer
 from llmengine.engine.readings import Readings
 from llmengine.engine.sequence import Sequence
@@ -91,7 +92,7 @@ class DraftModel:
     def _read(self, forecasts: list[Forecast]) -> list[Forecast]:
         """A batch of what is missing of each, as far as the time goes; those it completes."""
         count = len(forecasts)
-        room = min(max(self._pacer.chunk(count), 2 * count), self._rows)
+        room = min(max(self._pacer.chunk(Mix(count)), 2 * count), self._rows)
         self._readings.begin()
         complete = []
         for each in forecasts:
@@ -121,9 +122,9 @@ class DraftModel:
         found = [self._likeliest(row) for row in self._readings.logits()]
         seconds = time.perf_counter() - started
         if more >= SMALLEST_CHUNK:
-            self._pacer.observe(sequences, more, seconds)
+            self._pacer.prefilled(Mix(sequences, more), seconds)
         else:
-            self._pacer.observe(sequences, 0, seconds, more)
+            self._pacer.decoded(sequences, seconds, more)
         return found
 
     def _give_up(self, status: Status, sequences: int) -> None:

@@ -12,6 +12,7 @@ from llmengine.core import FinishReason, Output
 from llmengine.engine import rows
 from llmengine.engine.chosen import Chosen, choose, ends, release
 from llmengine.engine.delivery import Outputs
+from llmengine.engine.mix import mix_of
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.progress import ProgressReports
 from llmengine.engine.scheduler import Scheduler
@@ -115,7 +116,10 @@ class Runner:
                 drafted += len(work.draft)
             else:
                 prefilled += work.count
-        self._pacer.observe(decoding, prefilled, seconds, drafted)
+        if prefilled:
+            self._pacer.prefilled(mix_of(step, self._scheduler.slots.cells.used), seconds)
+        else:
+            self._pacer.decoded(decoding, seconds, drafted)
         seconds += self._scheduler.drafting_seconds
         self.steps += 1
         self.last_step_seconds = seconds

@@ -9,6 +9,7 @@ from llmengine.engine.checkpoints import Checkpoints
 from llmengine.engine.encoder import Encoder
 from llmengine.engine.fetcher import Fetcher
 from llmengine.engine.keeper import Keeper
+from llmengine.engine.mix import Mix, mix_of
 from llmengine.engine.overflow import slide
 from llmengine.engine.pacer import Pacer
 from llmengine.engine.pool import Pool
@@ -18,6 +19,7 @@ from llmengine.engine.shares import shares
 from llmengine.engine.slot import Memory
 from llmengine.engine.slots import Slots
 from llmengine.engine.speculate import Speculator
+from llmengine.engine.vacancy import vacate
 from llmengine.engine.work import Work
 from llmengine.media.spans import whole
 
@@ -34,12 +36,14 @@ class Scheduler:
         limit: int, rows: int, keep: bool, keeper: Keeper | None = None,
         fetcher: Fetcher | None = None, checkpoints: Checkpoints | None = None,
         encoder: Encoder | None = None, speculator: Speculator | None = None, arena: bool = False,
+        vacates: bool = False,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
         With `keep`, finished sequences leave their slots for others to share. Models that can't
         drop a tail get `checkpoints`, others may have a `speculator`. `arena` says that freed cells
-        come back only when everything is cleared (see Slots).
+        come back only when everything is cleared (see Slots). If it `vacates`, idle slots make way
+        for requests that start, as far as the prompt cache has what they hold.
         """
         self.slots = slots
         self.waiting = FairQueue()
@@ -58,6 +62,7 @@ class Scheduler:
         self._keep = keep
         self._keeper = keeper
         self._arena = arena
+        self._vacating = keeper if vacates else None
         self._sees = False  # whether the last step was one of embeddings
         self.drafting_seconds = 0.0  # that a draft model took before the last step
 
@@ -121,7 +126,9 @@ class Scheduler:
         if free < 0:
             return []
         if prefilling:
-            chunk = min(self._pacer.chunk(len(step)), self._rows - len(step), free)
+            wanted = [*step, *(Work(each, each.ahead, False) for each in prefilling)]
+            mix = mix_of(wanted, self.slots.cells.used)
+            chunk = min(self._pacer.chunk(mix), self._rows - len(step), free)
             step += [Work(each, count, False) for each, count in shares(prefilling, chunk)]
         elif self._speculator:
             self._speculator.draft(step, min(self._rows - len(step), free))
@@ -135,7 +142,7 @@ class Scheduler:
         count = coming.span.end - sequence.computed
         vectors = sequence.encodings[coming.digest].parts[coming.part]
         if vectors.causal:
-            count = min(count, self._pacer.chunk(decoding), self._rows, free)
+            count = min(count, self._pacer.chunk(Mix(decoding)), self._rows, free)
         return [Work(sequence, count, False)] if 0 < count <= free else []
 
     def commit(self, step: list[Work]) -> None:
@@ -170,7 +177,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: list[Sequence] = []  # for want of room, or until what they start from is there
-        place = Place.WAIT
+        place, started = Place.WAIT, False
         try:
             while self.waiting and len(self.running) < self.limit and place is not Place.NO_ROOM:
                 passed.append(self.waiting.pop())
@@ -178,9 +185,12 @@ class Scheduler:
                 passed[-1].held = place is Place.WAIT
                 if place is Place.FOUND:
                     self._start(passed.pop())
+                    started = True
         finally:
             for sequence in reversed(passed):
                 self.waiting.put_back(sequence)
+        if started and self._vacating:
+            vacate(self.slots, self._vacating)
         if place is Place.NO_ROOM and self._compaction_helps(passed[-1]):
             self._compact()
             self._admit()

@@ -14,6 +14,7 @@ from llmengine.config import Config
 from llmengine.errors import OutOfMemory
 from llmengine.llama import library
 from llmengine.llama.abort import AbortFlag
+from llmengine.llama.attention import Attention
 from llmengine.llama.batch import Batch
 from llmengine.llama.model import Model
 from llmengine.llama.vectors import VectorBatch, Vectors
@@ -57,6 +58,7 @@ class Context:
         self.model = model
         self.cells = cells
         self.deterministic = config.performance.deterministic
+        self._in_tiles = config.model.kv_type == "f16" and config.model.flash_attention != "off"
         self._kind = f"{config.model.kv_type} {config.model.flash_attention}"
         self.sequences = sequences + self.deterministic  # the last one pads the batch
         rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
@@ -95,6 +97,13 @@ class Context:
         params.no_perf = True
         self._abort.attach(params)
         return params
+
+    @property
+    def attention(self) -> Attention:
+        """What is known of its time: that of flash attention on a CPU, in its usual precision."""
+        if self.deterministic or self.model.devices or not self._in_tiles:
+            return Attention()
+        return Attention.flash(self.model.attention_values, self.model.parameters)
 
     @property
     def fingerprint(self) -> str:

@@ -183,13 +183,29 @@ class Model:
 
     def kv_bytes_per_token(self, bytes_per_value: float) -> int:
         """Bytes of KV cache that one token takes at most."""
-        heads = max(1, llama_cpp.llama_model_n_head(self._model))
-        width = llama_cpp.llama_model_n_embd(self._model) // heads
+        kv_heads = max(1, llama_cpp.llama_model_n_head_kv(self._model))
+        return int(self._layers * kv_heads * self._head_values * bytes_per_value)
+
+    @property
+    def attention_values(self) -> int:
+        """Values that a token multiplies with those of one cell, in all heads and layers."""
+        return self._layers * self._heads * self._head_values
+
+    @property
+    def _layers(self) -> int:
+        return int(llama_cpp.llama_model_n_layer(self._model))
+
+    @property
+    def _heads(self) -> int:
+        return max(1, int(llama_cpp.llama_model_n_head(self._model)))
+
+    @property
+    def _head_values(self) -> int:
+        """Of a key and a value together."""
+        width = llama_cpp.llama_model_n_embd(self._model) // self._heads
         key = int(self.of_architecture("attention.key_length") or width)
         value = int(self.of_architecture("attention.value_length") or width)
-        layers = llama_cpp.llama_model_n_layer(self._model)
-        kv_heads = max(1, llama_cpp.llama_model_n_head_kv(self._model))
-        return int(layers * kv_heads * (key + value) * bytes_per_value)
+        return key + value
 
     # The vocabulary
 
