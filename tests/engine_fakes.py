@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from llmengine.cache.memory_tier import MemoryTier
+from llmengine.cache.policy import LRU
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.core import Media, Output, Request
 from llmengine.engine.cells import Cells
@@ -235,6 +237,10 @@ class FakeEncoder:
             each.done = True
 
 
+def in_memory() -> PromptCache:
+    return PromptCache(MemoryTier(1 << 20, 100, 0, LRU()), None)
+
+
 class Bench:
     """A runner over the fakes, and what it put out."""
 
@@ -256,6 +262,7 @@ class Bench:
         encoder: FakeEncoder | None = None,
         draft_tokens: int = 0,
         draft: FakeDraftContext | None = None,
+        vacates: bool = False,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
@@ -274,7 +281,7 @@ class Bench:
             checkpoints=Checkpoints(checkpoint_tokens, min_tokens) if whole else None,
             encoder=encoder,  # type: ignore[arg-type]
             speculator=self._speculator(pacer, draft_tokens, max_itl) if draft_tokens else None,
-            arena=arena,
+            arena=arena, vacates=vacates,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
         self.outputs: dict[str, list[Output]] = {}

@@ -6,10 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-from engine_fakes import Bench, answer, text_of
+from engine_fakes import Bench, answer, in_memory, text_of
 
 from llmengine.cache.disk_tier import DiskTier
-from llmengine.cache.memory_tier import MemoryTier
 from llmengine.cache.policy import LRU
 from llmengine.cache.prompt_cache import PromptCache
 from llmengine.engine.checkpoints import Checkpoints
@@ -24,10 +23,6 @@ FIRST = SYSTEM + QUESTION + HEADER
 BOUNDARIES = (200, 300)
 # The next turn as a template without the reasoning has it: from the answer on, all is different.
 SECOND = FIRST[:300] + prompt(70, 4)
-
-
-def in_memory() -> PromptCache:
-    return PromptCache(MemoryTier(1 << 20, 100, 0, LRU()), None)
 
 
 def on_disk(path: Path) -> PromptCache:

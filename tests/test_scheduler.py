@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
-from engine_fakes import Bench, answer, text_of
+from engine_fakes import Bench, answer, in_memory, text_of
 
-from llmengine.cache.memory_tier import MemoryTier
-from llmengine.cache.policy import LRU
-from llmengine.cache.prompt_cache import PromptCache
 from llmengine.engine import runner
 from llmengine.llama.context import Status
 
@@ -160,11 +158,18 @@ def test_a_sequence_alone_may_fill_the_whole_cache() -> None:
 @pytest.mark.parametrize("arena", [False, True], ids=["cells", "arena"])
 @pytest.mark.parametrize("truncates", [True, False], ids=["attention", "recurrent"])
 def test_random_work_always_ends_right(seed: int, arena: bool, truncates: bool) -> None:
+    check_random_work(seed, arena=arena, can_truncate=truncates)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_work_beside_idle_slots_that_make_way(seed: int) -> None:
+    check_random_work(seed, vacates=True, cache=in_memory())
+
+
+def check_random_work(seed: int, **options: Any) -> None:
     """Shared prefixes, cancels, a small cache, failing decodes: every finished text is exact."""
     rng = random.Random(seed)
-    bench = Bench(
-        cells=400, limit=6, kept=5, rows=64, arena=arena, can_truncate=truncates, pool=4096
-    )
+    bench = Bench(cells=400, limit=6, kept=5, rows=64, pool=4096, **options)
     wanted: dict[str, tuple[list[int], int]] = {}
     commons = [prompt(rng.randrange(30, 120), seed=90 + index) for index in range(3)]
     for index in range(40):
@@ -219,7 +224,7 @@ def test_after_a_step_that_broke_off_the_books_are_empty_and_right(arena: bool) 
 
 
 def test_nothing_is_saved_of_what_a_failed_step_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = PromptCache(MemoryTier(1 << 20, 100, 0, LRU()), None)
+    cache = in_memory()
     bench = Bench(cache=cache)
     bench.add("idle", prompt(60), max_tokens=3)
     bench.run()
