@@ -22,7 +22,7 @@ class PerformanceConfig(Section, frozen=True):
             ge=1,
             le=60_000,
         ),
-    ] = 450.0
+    ] = 400.0
     threads: Annotated[
         int,
         option(

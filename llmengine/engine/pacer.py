@@ -10,14 +10,15 @@ from llmengine.llama.attention import Attention
 SMALLEST_CHUNK = 8  # tokens: prefill always moves on
 FIRST_CHUNK = 32  # before anything was measured
 _WEIGHT = 0.5  # of the newest measurement
-_MARGIN = 0.9  # of the time that may be used; whole tiles of rows may use all of it
+_MARGIN = 0.9  # of the time that may be used
+_WHOLE = 1.1  # for a whole tile, where fewer rows would take nearly as long
 
 
 class Pacer:
     """Learns what steps cost and bounds prefill chunks so that none takes longer than `max_itl`.
 
     A step is taken to cost the time of its decoding rows plus a time per prefilled token, more
-    for one that has many before it.
+    for one that has many before it. One that fills a tile of attention may take a tenth longer.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Pacer:
             return 0
         wholes = range(most - most % tile, mix.decoding, -tile)
         for rows in (most, *wholes) if most == ending else wholes:
-            if self._seconds(mix, rows - mix.decoding) <= self._max_itl:
+            if self._seconds(mix, rows - mix.decoding) <= _WHOLE * self._max_itl:
                 return rows - mix.decoding
         return 0
 
