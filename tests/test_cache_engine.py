@@ -125,8 +125,9 @@ def test_idle_slots_make_way_where_the_memory_has_room_for_them(
     tmp_path: Path, memory: int, left: int
 ) -> None:
     with Engine(settings(tmp_path, deterministic=False, max_size_mb=memory)) as engine:
-        for name, text in (("a", SYSTEM), ("b", "An entirely other text. " * 20)):
-            run(engine, [request(engine, name, text, max_tokens=4)])
+        for count, text in enumerate((SYSTEM, "An entirely other text. " * 20), 1):
+            run(engine, [request(engine, f"r{count}", text, max_tokens=4)])
+            wait_for_states(engine, count)
         assert len(engine._slots.idle) == left
         again = run(engine, [request(engine, "c", SYSTEM, max_tokens=4)])["c"]
         assert again.usage.cached_tokens == again.usage.prompt_tokens - 1

@@ -181,6 +181,8 @@ def check_random_work(seed: int, **options: Any) -> None:
             if rng.random() < 0.1:
                 bench.context.statuses = [rng.choice([Status.ABORTED, Status.NO_ROOM])]
             bench.step()
+        if "vacates" in options:
+            bench.slots.save_next()
         if rng.random() < 0.15:
             bench.runner.cancel(f"r{rng.randrange(index + 1)}")
     bench.run()

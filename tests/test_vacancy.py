@@ -8,11 +8,6 @@ import time
 import pytest
 from engine_fakes import Bench, answer, in_memory, text_of
 
-from llmengine.cache.memory_tier import MemoryTier
-from llmengine.cache.policy import LRU
-from llmengine.cache.prompt_cache import PromptCache
-from llmengine.engine.keeper import STEP_BYTES
-
 
 def prompt(length: int, seed: int = 0) -> list[int]:
     return [random.Random(seed * 1000 + length).randrange(500) for _ in range(length)]
@@ -27,6 +22,12 @@ def finish(one: Bench, name: str, tokens: list[int], count: int = 3) -> None:
     one.run()
 
 
+def rest(one: Bench) -> None:
+    """An idle moment."""
+    while one.slots.save_next():
+        pass
+
+
 def lengths(one: Bench) -> list[int]:
     """Of what the idle slots hold."""
     return [slot.length for slot in one.slots.idle]
@@ -35,6 +36,7 @@ def lengths(one: Bench) -> list[int]:
 def test_what_they_hold_goes_to_the_prompt_cache() -> None:
     one = bench()
     finish(one, "old", prompt(100))
+    rest(one)
     assert lengths(one) == [102]
     one.add("new", prompt(50, seed=1))
     one.step()
@@ -50,6 +52,7 @@ def test_what_they_hold_goes_to_the_prompt_cache() -> None:
 def test_a_request_still_starts_from_them() -> None:
     one = bench()
     finish(one, "old", prompt(100))
+    rest(one)
     finish(one, "next", [*prompt(100), *prompt(20, seed=1)])
     assert one.context.copies == 1
     assert one.runner.prefilled_tokens == 100 + 20
@@ -58,48 +61,32 @@ def test_a_request_still_starts_from_them() -> None:
 def test_requests_that_wait_share_with_those_that_started() -> None:
     one = bench(limit=1)
     finish(one, "old", prompt(100))
+    rest(one)
     for number in range(3):
         one.add(f"r{number}", [*prompt(100), *prompt(20, seed=number + 1)])
     one.run()
     assert one.runner.prefilled_tokens == 100 + 3 * 20
 
 
-def test_one_that_shares_most_of_its_cells_stays_unless_it_is_stored() -> None:
-    one = bench()
-    finish(one, "first", prompt(100))
-    finish(one, "second", [*prompt(100), *prompt(20, seed=1)])
-    finish(one, "third", [*prompt(100), *prompt(20, seed=2)])
-    assert lengths(one) == [102, 122, 122]
-    one.add("other", prompt(50, seed=3))
-    one.step()
-    assert lengths(one) == [102, 122, 122]  # 2, 22 and 22 cells of which are only its own
-    while one.slots.save_next():
-        pass
-    one.add("another", prompt(60, seed=4))
-    one.step()
-    assert lengths(one) == []
-
-
-def test_nothing_is_lost_that_the_cache_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_lost_that_the_cache_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     one = bench()
     finish(one, "short", prompt(10))
     finish(one, "long", prompt(100, seed=1))
     monkeypatch.setattr(one.scheduler._keeper.cache, "room", lambda size: False)  # type: ignore[union-attr]
+    rest(one)
     one.add("new", prompt(50, seed=2))
     one.step()
     assert sorted(lengths(one)) == [12, 102]  # ten tokens are not worth a state
 
 
-def test_a_step_copies_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = bench(cache=PromptCache(MemoryTier(10 * STEP_BYTES, 100, 0, LRU()), None))
-    for name in "abc":
-        one.add(name, prompt(100, seed=ord(name)), max_tokens=3)
-    one.run()
-    monkeypatch.setattr(one.context, "state_size", lambda sequence: STEP_BYTES // 2)
-    one.add("new", prompt(50))
+def test_none_is_saved_while_others_run() -> None:
+    one = bench()
+    finish(one, "old", prompt(100))
+    one.add("new", prompt(50, seed=1))
     one.step()
     assert lengths(one) == [102]
-    one.add("another", prompt(60))
+    rest(one)  # saves it, and the next one that starts finds it stored
+    one.add("another", prompt(60, seed=2))
     one.step()
     assert lengths(one) == []
 
@@ -118,6 +105,7 @@ def test_one_that_nobody_may_use_any_more_is_not_stored(monkeypatch: pytest.Monk
 def test_they_stay_where_nothing_says_otherwise() -> None:
     one = Bench(cache=in_memory())
     finish(one, "old", prompt(100))
+    rest(one)
     one.add("new", prompt(50, seed=1))
     one.step()
     assert lengths(one) == [102]

@@ -79,23 +79,20 @@ class Keeper:
         """Whether the cache has the state of these tokens, or of more."""
         return self.cache.covers(scope, np.array(tokens, np.int32), whole=self._whole)
 
-    def save(self, sequence: int, scope: str, tokens: array[int], *, bounded: bool = True) -> bool:
-        """Copy a slot's state into the cache, if it is worth keeping; whether it is there now.
+    def save(self, sequence: int, scope: str, tokens: array[int], *, bounded: bool = True) -> None:
+        """Copy a slot's state into the cache, if it is worth keeping and not there yet.
 
         `bounded` calls stop at what a step may cost the streams that are running.
         """
-        if len(tokens) < self._min_tokens:
-            return False
-        if self.has(scope, tokens):
-            return True
+        if len(tokens) < self._min_tokens or self.has(scope, tokens):
+            return
         size = self._states.state_size(sequence)
         # One state is let through whatever its size, or a large model's would never be saved.
         if bounded and self._left < min(size, STEP_BYTES):
-            return False
+            return
         if not self.cache.room(size):
-            return False
+            return
         self._left -= size
         state, kept = new_state(size), np.array(tokens, np.int32)
-        return self._states.save(sequence, state) and self.cache.put(
-            scope, kept, state, whole=self._whole
-        )
+        if self._states.save(sequence, state):
+            self.cache.put(scope, kept, state, whole=self._whole)

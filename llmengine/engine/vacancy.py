@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from llmengine.engine.keeper import Keeper
-from llmengine.engine.slot import Slot
 from llmengine.engine.slots import Slots
 
 
 def vacate(slots: Slots, keeper: Keeper) -> None:
-    """Leave what idle slots hold to the prompt cache.
+    """Empty idle slots of which the prompt cache has all, as it does after an idle moment.
 
-    Attention passes by all cells up to the last one that is taken, whoever has it.
+    Attention passes by all cells up to the last one that is taken, whoever has it. The others
+    stay: to save them now would hold up those who run.
     """
     for slot in slots.idle:
-        own = slots.own_cells(slot)
-        if own and (slots.expired(slot) or _stored(slot, own, keeper)):
+        if slots.expired(slot) or (slots.own_cells(slot) and keeper.has(slot.scope, slot.tokens)):
             slots.clear(slot)
-
-
-def _stored(slot: Slot, own: int, keeper: Keeper) -> bool:
-    """Whether the cache has what the slot holds, of which `own` cells are no other slot's."""
-    if keeper.has(slot.scope, slot.tokens):
-        return True
-    # Stored alone, one that shares most of its cells would be larger than the room it makes.
-    return 2 * own >= slot.length and keeper.save(slot.id, slot.scope, slot.tokens)
