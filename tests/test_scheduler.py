@@ -161,11 +161,6 @@ def test_random_work_always_ends_right(seed: int, arena: bool, truncates: bool) 
     check_random_work(seed, arena=arena, can_truncate=truncates)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_random_work_beside_idle_slots_that_make_way(seed: int) -> None:
-    check_random_work(seed, vacates=True, cache=in_memory())
-
-
 def check_random_work(seed: int, **options: Any) -> None:
     """Shared prefixes, cancels, a small cache, failing decodes: every finished text is exact."""
     rng = random.Random(seed)
@@ -181,8 +176,6 @@ def check_random_work(seed: int, **options: Any) -> None:
             if rng.random() < 0.1:
                 bench.context.statuses = [rng.choice([Status.ABORTED, Status.NO_ROOM])]
             bench.step()
-        if "vacates" in options:
-            bench.slots.save_next()
         if rng.random() < 0.15:
             bench.runner.cancel(f"r{rng.randrange(index + 1)}")
     bench.run()

@@ -25,7 +25,6 @@ from llmengine.engine.pool import Pool
 from llmengine.engine.pulse import Pulse
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
-from llmengine.engine.sizing import cell_bytes
 from llmengine.engine.slots import Limits, Slots
 from llmengine.engine.speculate import Speculator
 from llmengine.engine.threads import Threads
@@ -115,20 +114,12 @@ def build(
         encoder=encoder,
         speculator=_speculator(contexts, config, pacer),
         arena=arena,
-        vacates=_vacates(model, config, cells),
     )
     runner = Runner(model, context, scheduler, pacer)
     embedder = _embedder(model, config, threads, rested)
     tier = cache.memory if cache else None
     watcher = _watcher(model, config, tier, lambda: post(scheduler.relieve))
     return Parts(contexts, cache, fetcher, slots, scheduler, runner, embedder, encoder, watcher)
-
-
-def _vacates(model: Model, config: Config, cells: int) -> bool:
-    """Whether idle slots make way: on a CPU, whose memory has room for all that they could hold."""
-    spacious = config.cache.max_size_mb * MEBIBYTE >= cells * cell_bytes(model, config)
-    arena = config.performance.deterministic
-    return spacious and not (model.devices or model.needs_checkpoints or arena)
 
 
 def _nothing() -> None:

@@ -49,10 +49,6 @@ class Cells:
         """Whether another slot holds any of `cells`, too."""
         return bool((self._references[cells] > 1).any())
 
-    def sole(self, cells: CellIds) -> int:
-        """How many of `cells` only one slot holds."""
-        return int((self._references[cells] == 1).sum())
-
     def give(self, cells: CellIds) -> None:
         self._references[cells] -= 1
         unused = cells[self._references[cells] == 0]

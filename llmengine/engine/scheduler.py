@@ -19,7 +19,6 @@ from llmengine.engine.shares import shares
 from llmengine.engine.slot import Memory
 from llmengine.engine.slots import Slots
 from llmengine.engine.speculate import Speculator
-from llmengine.engine.vacancy import vacate
 from llmengine.engine.work import Work
 from llmengine.media.spans import whole
 
@@ -36,14 +35,12 @@ class Scheduler:
         limit: int, rows: int, keep: bool, keeper: Keeper | None = None,
         fetcher: Fetcher | None = None, checkpoints: Checkpoints | None = None,
         encoder: Encoder | None = None, speculator: Speculator | None = None, arena: bool = False,
-        vacates: bool = False,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
         With `keep`, finished sequences leave their slots for others to share. Models that can't
         drop a tail get `checkpoints`, others may have a `speculator`. `arena` says that freed cells
-        come back only when everything is cleared (see Slots). If it `vacates`, idle slots make way
-        for requests that start, as far as the prompt cache has what they hold.
+        come back only when everything is cleared (see Slots).
         """
         self.slots = slots
         self.waiting = FairQueue()
@@ -62,7 +59,6 @@ class Scheduler:
         self._keep = keep
         self._keeper = keeper
         self._arena = arena
-        self._vacating = keeper if vacates else None
         self._sees = False  # whether the last step was one of embeddings
         self.drafting_seconds = 0.0  # that a draft model took before the last step
 
@@ -177,7 +173,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: list[Sequence] = []  # for want of room, or until what they start from is there
-        place, started = Place.WAIT, False
+        place = Place.WAIT
         try:
             while self.waiting and len(self.running) < self.limit and place is not Place.NO_ROOM:
                 passed.append(self.waiting.pop())
@@ -185,12 +181,9 @@ class Scheduler:
                 passed[-1].held = place is Place.WAIT
                 if place is Place.FOUND:
                     self._start(passed.pop())
-                    started = True
         finally:
             for sequence in reversed(passed):
                 self.waiting.put_back(sequence)
-        if started and self._vacating:
-            vacate(self.slots, self._vacating)
         if place is Place.NO_ROOM and self._compaction_helps(passed[-1]):
             self._compact()
             self._admit()

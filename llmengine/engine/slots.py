@@ -75,7 +75,7 @@ class Slots:
             owner = slot.owner
             if slot.scope != scope or not (owner or self._limits.sequences):
                 continue
-            if self.expired(slot):
+            if self._expired(slot):
                 continue
             have = owner.tokens if owner else slot.tokens
             common = whole(tokens, min(common_prefix(tokens, have), len(tokens) - 1))
@@ -88,7 +88,7 @@ class Slots:
             coming = max(coming, self._coming(slot, common))
         return Match(source, length, max(length, coming))
 
-    def expired(self, slot: Slot) -> bool:
+    def _expired(self, slot: Slot) -> bool:
         ttl = self._limits.ttl
         return bool(ttl) and slot.idle and time.monotonic() - slot.used > ttl
 
@@ -260,17 +260,13 @@ class Slots:
                 held[_ids(slot.cells)] = True
         return held
 
-    def own_cells(self, slot: Slot) -> int:
-        """How many cells no other slot has."""
-        return slot.length - len(slot.cells) + self.cells.sole(_ids(slot.cells))
-
     def _has_own(self, slot: Slot, running: npt.NDArray[np.bool_]) -> bool:
         return len(slot.cells) < slot.length or not running[_ids(slot.cells)].all()
 
     def save(self, slot: Slot, *, bounded: bool = True) -> None:
         """Hand an idle slot's state to the prompt cache, which may have it already."""
         slot.kept = True
-        if self._keeper and not self.expired(slot):
+        if self._keeper and not self._expired(slot):
             self._keeper.save(slot.id, slot.scope, slot.tokens, bounded=bounded)
 
     def save_next(self) -> bool:
