@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 from engine_fakes import Bench, answer, in_memory, text_of
@@ -158,13 +157,11 @@ def test_a_sequence_alone_may_fill_the_whole_cache() -> None:
 @pytest.mark.parametrize("arena", [False, True], ids=["cells", "arena"])
 @pytest.mark.parametrize("truncates", [True, False], ids=["attention", "recurrent"])
 def test_random_work_always_ends_right(seed: int, arena: bool, truncates: bool) -> None:
-    check_random_work(seed, arena=arena, can_truncate=truncates)
-
-
-def check_random_work(seed: int, **options: Any) -> None:
     """Shared prefixes, cancels, a small cache, failing decodes: every finished text is exact."""
     rng = random.Random(seed)
-    bench = Bench(cells=400, limit=6, kept=5, rows=64, pool=4096, **options)
+    bench = Bench(
+        cells=400, limit=6, kept=5, rows=64, arena=arena, can_truncate=truncates, pool=4096
+    )
     wanted: dict[str, tuple[list[int], int]] = {}
     commons = [prompt(rng.randrange(30, 120), seed=90 + index) for index in range(3)]
     for index in range(40):
