@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 from host_fakes import request
 
 from llmengine import log
+from llmengine.config import Config
 from llmengine.core import Output, Stats, Timings, Usage
 from llmengine.errors import Internal, ModelUnavailable
 from llmengine.host import relay, watchdog, wire
 from llmengine.host.backoff import Backoff
 from llmengine.host.channel import Channel, packed
+from llmengine.host.child import Child
 from llmengine.host.counters import Counters
 from llmengine.host.journal import Call, Entry, Journal, Running
 
@@ -97,6 +100,21 @@ def looks(dog: watchdog.Watchdog, hours: Hours, seconds: float) -> str:
         hours.now += 0.25
         said = said or dog.look()
     return said
+
+
+@pytest.mark.parametrize(("own", "found"), [(None, "1"), ("4", "4")])
+def test_its_threads_share_one_arena_unless_told_otherwise(
+    own: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    if own:
+        monkeypatch.setenv("MALLOC_ARENA_MAX", own)
+    told = "import os; print(os.environ['MALLOC_ARENA_MAX'])"
+    child = Child(Config(), (sys.executable, "-c", told))
+    while child.receive(60.0) is not None:
+        pass
+    child.bury()
+    assert child.last_words == found
 
 
 def test_a_watchdog_barks_at_silence_and_at_long_steps(hours: Hours) -> None:
