@@ -36,6 +36,7 @@ class Machine:
         return (0.016 + 0.012 * rows / count) * waits
 
     def step(self, rows: int) -> None:
+        self.threads.prepare(prompts=False)
         self.used.append(self._count)
         seconds = self.cost(rows, self._count) * self._random.uniform(1, 1.1)
         self.seconds += seconds
@@ -121,12 +122,19 @@ def test_one_core_is_left_alone() -> None:
     assert machine.run(1000, 1) == [1] * 1000
 
 
-def test_steps_that_prefill_are_not_compared() -> None:
-    applied: list[int] = []
+def test_prompts_are_computed_by_all_threads_and_not_compared() -> None:
+    applied = [2]
     pacer = Pacer(0.4, 512, Threads(2, applied.append))
-    for step in range(2000):
+    prompts, decoding = [], []
+    for step in range(1000):
+        pacer.prepare(prompts=True)
+        prompts.append(applied[-1])
         pacer.prefilled(Mix(1, 64), 0.1 * 1.1 ** (step % 50))
-    assert applied == []
+        pacer.prepare(prompts=False)
+        decoding.append(applied[-1])
+        pacer.decoded(1, 0.05 / applied[-1])  # two are twice as fast, but one is tried sometimes
+    assert prompts == [2] * 1000
+    assert 0 < decoding.count(1) < 30
 
 
 @pytest.mark.model

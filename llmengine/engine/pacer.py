@@ -82,6 +82,11 @@ class Pacer:
         """What a step with `prompt` of the mix' prompt tokens is expected to take."""
         return self._decode + self._per_token * mix.work(prompt, self._attention)
 
+    def prepare(self, *, prompts: bool) -> None:
+        """What has to be done before a step, which computes prompts or only decodes."""
+        if self._threads:
+            self._threads.prepare(prompts=prompts)
+
     def decoded(self, rows: int, seconds: float, drafted: int = 0) -> None:
         """Learn from a step of so many rows for streams, and `drafted` ones beside them."""
         self.costs.observe(rows + drafted, seconds)

@@ -102,6 +102,7 @@ class Runner:
 
     def _compute(self, step: list[Work], decode: Callable[[], Status]) -> Status:
         self._step = step
+        self._pacer.prepare(prompts=not step[-1].decoding)  # they come last
         started = time.perf_counter()
         status = decode()
         self._measure(step, status, time.perf_counter() - started)

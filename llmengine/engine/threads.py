@@ -43,13 +43,15 @@ class Threads:
     """Tries one count of threads against another, for a few steps, and keeps the faster one.
 
     Fewer are tried when steps become slow, more from time to time as long as there are fewer than
-    could be.
+    could be. That is for steps that decode: the products of a prompt are large enough for threads
+    to share them as they find time, so all of them are as fast beside others as fewer, and faster
+    as soon as there is nobody else.
     """
 
     def __init__(self, most: int, apply: Callable[[int], None]) -> None:
         """`apply` makes so many threads compute the next step; `most` do now."""
-        self.count = most
-        self._most = most
+        self.count = most  # of steps that decode
+        self._most = self._applied = most
         self._apply = apply
         self._pace = Pace()
         self._held_up = 0  # steps in a row
@@ -59,6 +61,13 @@ class Threads:
         self._calm = _EARLY  # steps, until fewer are tried all the same
         self._leap = False  # whether the last trial, of one more or less, was in vain
         self._trial: _Trial | None = None
+
+    def prepare(self, *, prompts: bool) -> None:
+        """Have the next step, with prompts or without, computed by as many as suit it."""
+        count = self._most if prompts else self.count
+        if count != self._applied:
+            self._applied = count
+            self._apply(count)
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a decoding step, and choose the count of the next one."""
@@ -92,7 +101,7 @@ class Threads:
 
     def _try(self, count: int) -> None:
         self._trial = _Trial(self.count)
-        self._set(count)
+        self.count = count
 
     def _end(self, trial: _Trial, faster: bool) -> None:
         self._trial, self._held_up, self._since = None, 0, 0
@@ -101,12 +110,8 @@ class Threads:
         else:
             self._doubt = min(2 * self._doubt, _LATEST)
             self._leap = not self._leap
-            self._set(trial.before)
+            self.count = trial.before
             self._patience = min(2 * self._patience, _LATEST)
-
-    def _set(self, count: int) -> None:
-        self.count = count
-        self._apply(count)
 
 
 class _Trial:
