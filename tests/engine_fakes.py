@@ -262,6 +262,7 @@ class Bench:
         encoder: FakeEncoder | None = None,
         draft_tokens: int = 0,
         draft: FakeDraftContext | None = None,
+        vacates: int = 0,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]
@@ -280,7 +281,7 @@ class Bench:
             checkpoints=Checkpoints(checkpoint_tokens, min_tokens) if whole else None,
             encoder=encoder,  # type: ignore[arg-type]
             speculator=self._speculator(pacer, draft_tokens, max_itl) if draft_tokens else None,
-            arena=arena,
+            arena=arena, vacates=vacates,
         )  # fmt: skip
         self.runner = Runner(FakeModel(), self.context, self.scheduler, pacer)  # type: ignore[arg-type]
         self.outputs: dict[str, list[Output]] = {}

@@ -11,6 +11,7 @@ import pytest
 from real import Result, chatml, config, request, run
 
 from llmengine.core import Request
+from llmengine.engine import build
 from llmengine.engine.engine import Engine
 
 pytestmark = pytest.mark.model
@@ -118,3 +119,17 @@ def test_idle_slots_are_kept_by_a_close_in_the_middle_of_work(tmp_path: Path) ->
         del engine._slots.save_next  # type: ignore[method-assign]
     with Engine(options) as engine:
         assert cached(run(engine, requests(engine)[:2])) > 400
+
+
+@pytest.mark.parametrize(("memory", "left"), [(64, 1), (0, 2)])
+def test_idle_slots_make_way_where_the_memory_has_room_for_them(
+    tmp_path: Path, memory: int, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "UNFELT", 100)
+    with Engine(settings(tmp_path, deterministic=False, max_size_mb=memory)) as engine:
+        for count, text in enumerate((SYSTEM, "An entirely other text. " * 20), 1):
+            run(engine, [request(engine, f"r{count}", text, max_tokens=4)])
+            wait_for_states(engine, count)
+        assert len(engine._slots.idle) == left
+        again = run(engine, [request(engine, "c", SYSTEM, max_tokens=4)])["c"]
+        assert again.usage.cached_tokens == again.usage.prompt_tokens - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from engine_fakes import Bench, answer, in_memory, text_of
@@ -157,11 +158,18 @@ def test_a_sequence_alone_may_fill_the_whole_cache() -> None:
 @pytest.mark.parametrize("arena", [False, True], ids=["cells", "arena"])
 @pytest.mark.parametrize("truncates", [True, False], ids=["attention", "recurrent"])
 def test_random_work_always_ends_right(seed: int, arena: bool, truncates: bool) -> None:
+    check_random_work(seed, arena=arena, can_truncate=truncates)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_work_beside_idle_slots_that_make_way(seed: int) -> None:
+    check_random_work(seed, vacates=100, cache=in_memory())
+
+
+def check_random_work(seed: int, **options: Any) -> None:
     """Shared prefixes, cancels, a small cache, failing decodes: every finished text is exact."""
     rng = random.Random(seed)
-    bench = Bench(
-        cells=400, limit=6, kept=5, rows=64, arena=arena, can_truncate=truncates, pool=4096
-    )
+    bench = Bench(cells=400, limit=6, kept=5, rows=64, pool=4096, **options)
     wanted: dict[str, tuple[list[int], int]] = {}
     commons = [prompt(rng.randrange(30, 120), seed=90 + index) for index in range(3)]
     for index in range(40):
@@ -173,6 +181,8 @@ def test_random_work_always_ends_right(seed: int, arena: bool, truncates: bool) 
             if rng.random() < 0.1:
                 bench.context.statuses = [rng.choice([Status.ABORTED, Status.NO_ROOM])]
             bench.step()
+        if "vacates" in options:
+            bench.slots.save_next()
         if rng.random() < 0.15:
             bench.runner.cancel(f"r{rng.randrange(index + 1)}")
     bench.run()

@@ -25,9 +25,11 @@ from llmengine.engine.pool import Pool
 from llmengine.engine.pulse import Pulse
 from llmengine.engine.runner import Runner
 from llmengine.engine.scheduler import Scheduler
+from llmengine.engine.sizing import cell_bytes
 from llmengine.engine.slots import Limits, Slots
 from llmengine.engine.speculate import Speculator
 from llmengine.engine.threads import Threads
+from llmengine.engine.vacancy import UNFELT
 from llmengine.engine.watcher import Watcher
 from llmengine.errors import ConfigError
 from llmengine.llama import library
@@ -114,12 +116,20 @@ def build(
         encoder=encoder,
         speculator=_speculator(contexts, config, pacer),
         arena=arena,
+        vacates=_vacates(model, config, cells),
     )
     runner = Runner(model, context, scheduler, pacer)
     embedder = _embedder(model, config, threads, rested)
     tier = cache.memory if cache else None
     watcher = _watcher(model, config, tier, lambda: post(scheduler.relieve))
     return Parts(contexts, cache, fetcher, slots, scheduler, runner, embedder, encoder, watcher)
+
+
+def _vacates(model: Model, config: Config, cells: int) -> int:
+    """From how many cells on idle slots make way: on a CPU whose memory has room for them all."""
+    spacious = config.cache.max_size_mb * MEBIBYTE >= cells * cell_bytes(model, config)
+    arena = config.performance.deterministic
+    return 0 if model.devices or model.needs_checkpoints or arena or not spacious else UNFELT
 
 
 def _nothing() -> None:

@@ -75,13 +75,16 @@ class Keeper:
             scope, kept, state, pinned=True, label=label, whole=self._whole
         )
 
+    def has(self, scope: str, tokens: array[int]) -> bool:
+        """Whether the cache has the state of these tokens, or of more."""
+        return self.cache.covers(scope, np.array(tokens, np.int32), whole=self._whole)
+
     def save(self, sequence: int, scope: str, tokens: array[int], *, bounded: bool = True) -> None:
         """Copy a slot's state into the cache, if it is worth keeping and not there yet.
 
         `bounded` calls stop at what a step may cost the streams that are running.
         """
-        kept = np.array(tokens, np.int32)
-        if len(kept) < self._min_tokens or self.cache.covers(scope, kept, whole=self._whole):
+        if len(tokens) < self._min_tokens or self.has(scope, tokens):
             return
         size = self._states.state_size(sequence)
         # One state is let through whatever its size, or a large model's would never be saved.
@@ -90,6 +93,6 @@ class Keeper:
         if not self.cache.room(size):
             return
         self._left -= size
-        state = new_state(size)
+        state, kept = new_state(size), np.array(tokens, np.int32)
         if self._states.save(sequence, state):
             self.cache.put(scope, kept, state, whole=self._whole)

@@ -19,6 +19,7 @@ from llmengine.engine.shares import shares
 from llmengine.engine.slot import Memory
 from llmengine.engine.slots import Slots
 from llmengine.engine.speculate import Speculator
+from llmengine.engine.vacancy import vacate
 from llmengine.engine.work import Work
 from llmengine.media.spans import whole
 
@@ -35,12 +36,14 @@ class Scheduler:
         limit: int, rows: int, keep: bool, keeper: Keeper | None = None,
         fetcher: Fetcher | None = None, checkpoints: Checkpoints | None = None,
         encoder: Encoder | None = None, speculator: Speculator | None = None, arena: bool = False,
+        vacates: int = 0,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
         With `keep`, finished sequences leave their slots for others to share. Models that can't
         drop a tail get `checkpoints`, others may have a `speculator`. `arena` says that freed cells
-        come back only when everything is cleared (see Slots).
+        come back only when everything is cleared (see Slots). When more cells than `vacates` are
+        taken, idle slots that the prompt cache has make way for requests that start; 0: never.
         """
         self.slots = slots
         self.waiting = FairQueue()
@@ -59,6 +62,7 @@ class Scheduler:
         self._keep = keep
         self._keeper = keeper
         self._arena = arena
+        self._vacates = vacates
         self._sees = False  # whether the last step was one of embeddings
         self.drafting_seconds = 0.0  # that a draft model took before the last step
 
@@ -173,7 +177,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: list[Sequence] = []  # for want of room, or until what they start from is there
-        place = Place.WAIT
+        place, started = Place.WAIT, False
         try:
             while self.waiting and len(self.running) < self.limit and place is not Place.NO_ROOM:
                 passed.append(self.waiting.pop())
@@ -181,9 +185,12 @@ class Scheduler:
                 passed[-1].held = place is Place.WAIT
                 if place is Place.FOUND:
                     self._start(passed.pop())
+                    started = True
         finally:
             for sequence in reversed(passed):
                 self.waiting.put_back(sequence)
+        if started and self._vacates and self._keeper:
+            vacate(self.slots, self._keeper, self._vacates)
         if place is Place.NO_ROOM and self._compaction_helps(passed[-1]):
             self._compact()
             self._admit()
