@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 import tomli
 
@@ -134,6 +138,22 @@ def test_a_server_that_does_not_start_tells_why(tmp_path: Path) -> None:
         own_server.own_server(config),
     ):
         pass
+
+
+@pytest.mark.model
+def test_it_ends_with_the_process_that_started_it() -> None:
+    started: list[psutil.Process] = []
+
+    def be_terminated() -> None:
+        with own_server.own_server(Config()):
+            started.extend(psutil.Process().children())
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    with pytest.raises(SystemExit, match="143"):
+        be_terminated()
+    assert started
+    assert not any(each.is_running() for each in started)
 
 
 def test_its_settings_are_those_that_were_given(tmp_path: Path) -> None:

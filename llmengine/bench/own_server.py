@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 
@@ -38,7 +41,11 @@ def own_server(config: Config, cache: Path | None = None) -> Iterator[str]:
         settings = folder / "config.toml"
         changed = _changed(config, cache or folder / "cache")
         settings.write_text(toml(changed), encoding="utf-8")
-        with (folder / "log").open("wb") as log, _running(settings, log.fileno()) as process:
+        with (
+            _exiting_by_sigterm(),
+            (folder / "log").open("wb") as log,
+            _running(settings, log.fileno()) as process,
+        ):
             yield _url(process, folder / "log")
 
 
@@ -92,6 +99,23 @@ def _running(settings: Path, log: int) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _exiting_by_sigterm() -> Iterator[None]:
+    """Where SIGTERM would end this process at once, the one that it started would go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _url(process: subprocess.Popen[bytes], log: Path) -> str:
