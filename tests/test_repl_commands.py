@@ -212,6 +212,25 @@ def test_undo_retry_and_clear(host):
     assert repl.conversation.messages == []
 
 
+def test_files_go_with_the_next_message(host, tmp_path):
+    (tmp_path / "notes.md").write_text("Foxes are red.", encoding="utf-8")
+    name = f"/attach {tmp_path / 'notes.md'}"
+    repl, paper = session(
+        host, "/attach", name, "/attach", '/attach ""', name, "What?", "/attach", "/attach missing"
+    )
+    assert paper.said == [
+        "Nothing is attached; /attach FILE adds an image, a recording or text.",
+        "notes.md (text) goes with the next message.",
+        'With the next message goes notes.md; /attach "" leaves it out.',
+        "Nothing is attached any more.",
+        "notes.md (text) goes with the next message.",
+        "Nothing is attached; /attach FILE adds an image, a recording or text.",
+    ]
+    assert paper.complaints == ["cannot read missing: No such file or directory"]
+    asked = repl.conversation.messages[0].content
+    assert asked == "notes.md:\n\nFoxes are red.\n\nWhat?"
+
+
 def test_save_and_load(host):
     repl, paper = session(host, "hi", "/save my talk.json", "/clear", "/load my talk.json", "and?")
     assert paper.said[0] == "Saved 1 turn to my talk.json."

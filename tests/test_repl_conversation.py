@@ -10,9 +10,11 @@ import pytest
 from fakes import FakeHost
 
 from llmengine.cli.answer import dropped
+from llmengine.cli.attached import recognised
 from llmengine.cli.client import Client
 from llmengine.cli.repl.conversation import Conversation
 from llmengine.cli.repl.transcript import Message
+from llmengine.core import Media
 from llmengine.errors import ContextLengthExceeded, ErrorInfo, InvalidRequest, OutOfMemory
 from llmengine.sampling import SamplingParams
 
@@ -280,3 +282,81 @@ def test_a_conversation_may_go_on_without_its_oldest_turns() -> None:
         assert told[0] == ""
         assert told[3] == "(the context is full: the oldest 6 messages were dropped)"
         assert len(talk.messages) == 8  # they are only hidden from the model
+
+
+PNG = b"\x89PNG\r\n\x1a\n\0"
+
+
+def test_text_that_is_attached_comes_before_the_question_it_goes_with(talk, host, tmp_path):
+    (tmp_path / "notes.md").write_text("Foxes are red.\n", encoding="utf-8")
+    talk.attach(tmp_path / "notes.md")
+    say(talk, "What are foxes?")
+    asked = "notes.md:\n\nFoxes are red.\n\n\nWhat are foxes?"
+    assert talk.messages[0] == Message("user", asked)
+    assert f"{asked}<|im_end|>" in prompt(host, 0)
+    say(talk, "And?")
+    assert talk.messages[2] == Message("user", "And?")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PNG, "image"),
+        (b"\xff\xd8\xff\xe0", "image"),
+        (b"RIFF\0\0\0\0WEBP", "image"),
+        (b"RIFF\0\0\0\0WAVE", "audio"),
+        (b"ID3\4\0", "audio"),
+        (b"BMW is no bitmap", None),
+    ],
+)
+def test_files_are_told_apart_by_what_is_in_them(tmp_path, data, kind):
+    (tmp_path / "file").write_bytes(data)
+    found = recognised(tmp_path / "file")
+    assert found == (data.decode() if kind is None else Media(kind, data))
+
+
+@pytest.mark.parametrize("data", [b"RIFF\0\0\0\0AVI ", b"a\0b", b"\xe9t\xe9"])
+def test_other_files_are_refused(talk, tmp_path, data):
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(InvalidRequest, match="is no text in UTF-8, no image and no recording"):
+        talk.attach(tmp_path / "file")
+    with pytest.raises(InvalidRequest, match=r"cannot read .*: No such file"):
+        talk.attach(tmp_path / "missing")
+    assert talk.attached == []
+
+
+def test_images_need_a_model_that_takes_them(talk, tmp_path):
+    (tmp_path / "fox.png").write_bytes(PNG)
+    with pytest.raises(InvalidRequest, match="takes no images: start it with --mmproj"):
+        talk.attach(tmp_path / "fox.png")
+
+
+def test_images_are_part_of_their_message_also_when_it_was_saved(tmp_path):
+    with FakeHost(media=("image",)) as host:
+        see_and_save(host, tmp_path)
+
+
+def see_and_save(host, tmp_path):
+    talk = Conversation(Client(host), params=SamplingParams())
+    (tmp_path / "fox.png").write_bytes(PNG)
+    talk.attach(tmp_path / "fox.png")
+    say(talk, "What is it?")
+    assert talk.messages[0] == Message("user", "What is it?", files=(Media("image", PNG),))
+    assert [each.data for each in host.requests[0].media] == [PNG]
+    talk.save(tmp_path / "saved.json")
+    other = Conversation(Client(host), params=SamplingParams())
+    other.load(tmp_path / "saved.json")
+    assert other.messages == talk.messages
+    say(other, "And now?")
+    assert [each.data for each in host.requests[1].media] == [PNG]
+
+
+def test_what_is_attached_stays_until_it_is_answered(talk, host, tmp_path):
+    (tmp_path / "notes.md").write_text("Foxes are red.", encoding="utf-8")
+    talk.attach(tmp_path / "notes.md")
+    host.failure = ErrorInfo("OutOfMemory", "no room")
+    with pytest.raises(OutOfMemory):
+        say(talk, "What are foxes?")
+    assert [each.name for each in talk.attached] == ["notes.md"]
+    talk.clear()
+    assert talk.attached == []

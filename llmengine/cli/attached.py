@@ -10,10 +10,33 @@ from llmengine.chat import media
 from llmengine.core import Media
 from llmengine.errors import InvalidRequest
 
+MAX_BYTES = 64 << 20
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
+_SOUNDS = (b"ID3", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
+_IN_RIFF: dict[bytes, Literal["image", "audio"]] = {b"WEBP": "image", b"WAVE": "audio"}
+
 
 def attached(images: Sequence[Path], sounds: Sequence[Path]) -> list[Media]:
     """What is in the files; raises InvalidRequest for one that cannot be read."""
-    return [_read("image", each) for each in images] + [_read("audio", each) for each in sounds]
+    seen = [Media("image", _read(each)) for each in images]
+    return seen + [Media("audio", _read(each)) for each in sounds]
+
+
+def recognised(path: Path) -> Media | str:
+    """The text of a file, or the image or recording that it is by its first bytes.
+
+    Raises InvalidRequest for other files, and for one that cannot be read.
+    """
+    data = _read(path)
+    if b"\0" not in data:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            pass  # it may be an image all the same
+    kind = _kind(data)
+    if kind is None:
+        raise InvalidRequest(f"{path} is no text in UTF-8, no image and no recording")
+    return Media(kind, data)
 
 
 def content(prompt: str, files: Sequence[Media]) -> str | list[Mapping[str, Any]]:
@@ -22,8 +45,21 @@ def content(prompt: str, files: Sequence[Media]) -> str | list[Mapping[str, Any]
     return [*parts, {"type": "text", "text": prompt}] if parts else prompt
 
 
-def _read(kind: Literal["image", "audio"], path: Path) -> Media:
+def _kind(data: bytes) -> Literal["image", "audio"] | None:
+    if data.startswith(b"RIFF"):
+        return _IN_RIFF.get(data[8:12])
+    if data.startswith(_IMAGES):
+        return "image"
+    return "audio" if data.startswith(_SOUNDS) else None
+
+
+def _read(path: Path) -> bytes:
     try:
-        return Media(kind, path.read_bytes())
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from None
+        with path.expanduser().open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, RuntimeError, ValueError) as error:  # NUL in a name, or the home of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidRequest(f"cannot read {path}: {reason}") from None
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+    return data

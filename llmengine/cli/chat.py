@@ -16,7 +16,12 @@ __all__ = ["chat", "declaration"]
 
 
 @takes_settings(
-    "model.model_path", "model.draft_model", "model.device", "model.context_size", quiet=True
+    "model.model_path",
+    "model.mmproj",
+    "model.draft_model",
+    "model.device",
+    "model.context_size",
+    quiet=True,
 )
 def chat(
     settings: Settings,

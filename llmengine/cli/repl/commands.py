@@ -142,6 +142,22 @@ def _turns(repl: Repl) -> str:
     return f"{count} turn{'' if count == 1 else 's'}"
 
 
+def _attach(repl: Repl, argument: str) -> None:
+    waiting = repl.conversation.attached
+    if argument in ('""', "''", "none"):
+        waiting.clear()
+        repl.say("Nothing is attached any more.")
+    elif argument:
+        added = repl.conversation.attach(Path(argument))
+        kind = "text" if isinstance(added.content, str) else added.content.kind
+        repl.say(f"{added.name} ({kind}) goes with the next message.")
+    elif waiting:
+        names = ", ".join(each.name for each in waiting)
+        repl.say(f'With the next message goes {names}; /attach "" leaves it out.')
+    else:
+        repl.say("Nothing is attached; /attach FILE adds an image, a recording or text.")
+
+
 def _retry(repl: Repl, argument: str) -> None:
     repl.show(repl.conversation.retry())
 
@@ -176,6 +192,7 @@ COMMANDS = {
         Command("help", "", "show this", _help),
         Command("clear", "", "forget the conversation", _clear),
         Command("system", "[TEXT]", 'show or set the system prompt; "" removes it', _system),
+        Command("attach", "[FILE]", "send a file with the next message", _attach, "file"),
         Command("set", "[KEY [VALUE]]", "show or change settings", _set, "setting"),
         Command("save", "FILE", "save the conversation", _save, "file"),
         Command("load", "FILE", "go on with a saved conversation", _load, "file"),

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from llmengine.chat.delta import Delta
 from llmengine.cli import sampling_values
 from llmengine.cli.answer import Answer
+from llmengine.cli.attached import content, recognised
 from llmengine.cli.client import Client
 from llmengine.cli.repl import transcript
 from llmengine.cli.repl.transcript import Message, Transcript
+from llmengine.core import Media
+from llmengine.engine.check import check_media
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import SamplingParams
+
+
+class Attached(Struct, frozen=True):
+    """A file that goes with the next question."""
+
+    name: str
+    content: Media | str
 
 
 class Conversation:
@@ -27,6 +39,7 @@ class Conversation:
         self.think = False
         self.settings: dict[str, Any] = {}  # what was set over `params`
         self.messages: list[Message] = []
+        self.attached: list[Attached] = []
         self.answer: Answer | None = None  # the latest one
         self._client = client
         self._defaults = params
@@ -40,12 +53,24 @@ class Conversation:
 
         Raises ContextLengthExceeded where it does not fit, and the answer's own error.
         """
-        return self._turn(self.messages, text)
+        if (yield from self._turn(self.messages, self._question(text))):
+            self.attached = []
+
+    def attach(self, path: Path) -> Attached:
+        """Have a file go with the next question, until one with it is answered.
+
+        Raises InvalidRequest for one that the model cannot take.
+        """
+        found = recognised(path)
+        if isinstance(found, Media):
+            check_media(found, self._client.info)
+        self.attached.append(Attached(path.name, found))
+        return self.attached[-1]
 
     def retry(self) -> Iterator[Delta]:
         """The last question asked again; its old answer stays until the new one is there."""
         *before, question, _ = self._turns("retry")
-        return self._turn(before, question.content)
+        return self._turn(before, question)
 
     def undo(self) -> str:
         """Take the last turn back; returns its question."""
@@ -54,8 +79,8 @@ class Conversation:
         return question.content
 
     def clear(self) -> None:
-        """Forget the turns; system prompt and settings stay."""
-        self.messages = []
+        """Forget the turns, and what was attached; system prompt and settings stay."""
+        self.messages, self.attached = [], []
 
     def stop(self) -> None:
         """End the answer that is on its way; fit for a signal handler."""
@@ -97,30 +122,42 @@ class Conversation:
         self.think = saved.think
         self.messages = list(saved.messages)
 
-    def _turn(self, before: list[Message], text: str) -> Iterator[Delta]:
-        asked = [*before, Message("user", text)]
+    def _question(self, text: str) -> Message:
+        texts = [
+            f"{each.name}:\n\n{each.content}\n\n"
+            for each in self.attached
+            if isinstance(each.content, str)
+        ]
+        files = [each.content for each in self.attached if isinstance(each.content, Media)]
+        return Message("user", "".join([*texts, text]), files=tuple(files))
+
+    def _turn(self, before: list[Message], question: Message) -> Generator[Delta, None, bool]:
+        """The deltas of an answer; returns whether the turn was kept."""
+        asked = [*before, question]
         answer = self.answer = self._client.chat(
             self._plain(asked), params=self.params, think=self.think
         )
         yield from answer
         stopped = answer.finish_reason == "cancelled"
-        if not stopped or answer.content or answer.reasoning:
+        kept = not stopped or bool(answer.content or answer.reasoning)
+        if kept:
             self.messages = [
                 *asked,
                 Message("assistant", answer.content, answer.reasoning, stopped),
             ]
+        return kept
 
     def _turns(self, wish: str) -> list[Message]:
         if not self.messages:
             raise InvalidRequest(f"nothing to {wish}: the conversation is empty")
         return self.messages
 
-    def _plain(self, messages: list[Message]) -> list[dict[str, str]]:
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return system + [_plain(message) for message in messages]
+    def _plain(self, messages: list[Message]) -> list[dict[str, Any]]:
+        plain = [_plain(message) for message in messages]
+        return [{"role": "system", "content": self.system}, *plain] if self.system else plain
 
 
-def _plain(message: Message) -> dict[str, str]:
-    plain = {"role": message.role, "content": message.content}
+def _plain(message: Message) -> dict[str, Any]:
+    plain = {"role": message.role, "content": content(message.content, message.files)}
     # Templates of thinking models read this name, and decide what of it the next turn sees.
     return plain | {"reasoning_content": message.reasoning} if message.reasoning else plain

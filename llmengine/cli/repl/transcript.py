@@ -10,9 +10,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from llmengine.core import Media
 from llmengine.errors import InvalidRequest
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 256 << 20
 
 
 class Message(Struct, frozen=True, omit_defaults=True):
@@ -20,6 +21,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     content: str  # exactly as written or generated
     reasoning: str = ""
     stopped: bool = False  # whether its user stopped it before its end
+    files: tuple[Media, ...] = ()  # that go before the content
 
 
 class Transcript(Struct, frozen=True, kw_only=True):
@@ -38,6 +40,8 @@ def write(path: Path, transcript: Transcript) -> None:
     Raises InvalidRequest where it cannot be written.
     """
     text = msgspec.json.format(msgspec.json.encode(transcript), indent=2) + b"\n"
+    if len(text) > MAX_BYTES:
+        raise InvalidRequest(f"the conversation is larger than {MAX_BYTES >> 20} MiB")
     try:
         path = path.expanduser().resolve()
         if path.exists():
