@@ -45,6 +45,13 @@ def test_what_is_appended_is_indexed_as_what_was_there() -> None:
     assert grown._places == whole._places
 
 
+def test_the_first_occurrence_is_found_by_whole_tokens() -> None:
+    # In bytes 0 256 begins in the middle of 65536 1, too.
+    lookup = Lookup(array("i", [9, 65536, 1, 0, 256, 7, 0, 256, 8]))
+    assert lookup.first(8, 2) == 5
+    assert lookup.first(5, 2) == 5
+
+
 def test_a_draft_goes_round_where_the_text_ends() -> None:
     owner = sequence([1, 2, 3, 1, 2, 3, 1, 2])
     drafter = Drafter(owner)
@@ -68,6 +75,15 @@ def test_a_passage_that_goes_on_has_better_and_better_odds() -> None:
     owner.tokens.append(99)  # there the passage is left, and nothing stood behind a 39 99
     drafter.follow()
     assert drafter.odds(15) == []
+
+
+def test_little_is_expected_where_a_passage_went_on_in_two_ways() -> None:
+    record = [6, 1, 2, 3, 4, 5]
+    drafter = Drafter(sequence([*record, 70, *record, 80, 6, 1, 2, 3]))
+    assert drafter.draft(3).tolist() == [4, 5, 80]
+    assert drafter.odds(3) == pytest.approx([0.5, 0.25])  # then 70 or 80
+    alike = Drafter(sequence([*record, 70, *record, 70, 6, 1, 2, 3]))
+    assert alike.odds(3) == pytest.approx([0.5, 0.25, 0.125])
 
 
 def test_it_is_not_fooled_for_long_by_pairs_that_mean_nothing() -> None:

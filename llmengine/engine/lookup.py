@@ -39,3 +39,15 @@ class Lookup:
             if place is not None:
                 return place, size
         return 0, 0
+
+    def first(self, place: int, size: int) -> int:
+        """The place behind the first occurrence of the `size` tokens before `place`.
+
+        Searched for: an entry for each would cost every text more than this costs the few that ask.
+        """
+        data, width = self.tokens.tobytes(), self.tokens.itemsize
+        wanted = data[(place - size) * width : place * width]
+        at = data.find(wanted)
+        while at % width:
+            at = data.find(wanted, at + 1)
+        return at // width + size
