@@ -142,11 +142,12 @@ def test_a_server_that_does_not_start_tells_why(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_it_ends_with_the_process_that_started_it() -> None:
-    started: list[psutil.Process] = []
+    others = set(psutil.Process().children())
+    started: set[psutil.Process] = set()
 
     def be_terminated() -> None:
         with own_server.own_server(Config()):
-            started.extend(psutil.Process().children())
+            started.update(set(psutil.Process().children()) - others)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
 
