@@ -6,7 +6,7 @@ import sys
 
 from llmengine.cli import pairs
 from llmengine.cli.options import takes_settings
-from llmengine.cli.run import PairsOption, SystemOption, declaration
+from llmengine.cli.run import SETTINGS, PairsOption, SystemOption, declaration
 from llmengine.cli.stdin import check_text, is_piped, read_prompt
 from llmengine.config import Config
 from llmengine.errors import InvalidRequest
@@ -15,14 +15,7 @@ from llmengine.settings import Settings
 __all__ = ["chat", "declaration"]
 
 
-@takes_settings(
-    "model.model_path",
-    "model.mmproj",
-    "model.draft_model",
-    "model.device",
-    "model.context_size",
-    quiet=True,
-)
+@takes_settings(*SETTINGS, quiet=True)
 def chat(
     settings: Settings,
     system: SystemOption = "",

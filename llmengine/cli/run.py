@@ -20,6 +20,14 @@ settings or prompt, also one too long for the context, 3 no such model or it can
 4 out of memory or time, 130 interrupted."""
 declaration: dict[str, Any] = {"cls": pairs.PairCommand, "epilog": EXIT_CODES}
 
+SETTINGS = (
+    "model.model_path",
+    "model.mmproj",
+    "model.draft_model",
+    "model.device",
+    "model.context_size",
+)
+
 SystemOption = Annotated[str, typer.Option("--system", "-s", help="System prompt.")]
 PairsOption = Annotated[
     list[str],
@@ -34,14 +42,7 @@ PairsOption = Annotated[
 ]
 
 
-@takes_settings(
-    "model.model_path",
-    "model.mmproj",
-    "model.draft_model",
-    "model.device",
-    "model.context_size",
-    quiet=True,
-)
+@takes_settings(*SETTINGS, quiet=True)
 def run(
     settings: Settings,
     prompt: Annotated[str | None, typer.Argument(help="What to ask.", show_default=False)] = None,
