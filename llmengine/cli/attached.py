@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmengine.chat import media
+from llmengine.cli import file
 from llmengine.core import Media
 from llmengine.errors import InvalidRequest
 
@@ -54,12 +55,7 @@ def _kind(data: bytes) -> Literal["image", "audio"] | None:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.expanduser().open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, RuntimeError, ValueError) as error:  # NUL in a name, or the home of nobody
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidRequest(f"cannot read {path}: {reason}") from None
+    data = file.read(path, MAX_BYTES)
     if len(data) > MAX_BYTES:
         raise InvalidRequest(f"{path} is larger than {MAX_BYTES >> 20} MiB")
     return data

@@ -22,6 +22,8 @@ SWITCHES = {
     "stats": "show speed and cached tokens after each answer",
 }
 
+_NOTHING = ('""', "''", "none")  # arguments that take back what was given before
+
 
 class Command(Struct, frozen=True):
     name: str
@@ -76,7 +78,7 @@ def _clear(repl: Repl, argument: str) -> None:
 def _system(repl: Repl, argument: str) -> None:
     if not argument:
         repl.say(repl.conversation.system or "There is no system prompt; /system TEXT sets one.")
-    elif argument in ('""', "''", "none"):
+    elif argument in _NOTHING:
         repl.conversation.system = ""
         repl.say("The system prompt is removed.")
     else:
@@ -144,7 +146,7 @@ def _turns(repl: Repl) -> str:
 
 def _attach(repl: Repl, argument: str) -> None:
     waiting = repl.conversation.attached
-    if argument in ('""', "''", "none"):
+    if argument in _NOTHING:
         waiting.clear()
         repl.say("Nothing is attached any more.")
     elif argument:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from llmengine.cli import file
 from llmengine.core import Media
 from llmengine.errors import InvalidRequest
 
@@ -48,7 +49,7 @@ def write(path: Path, transcript: Transcript) -> None:
             _refuse_foreign(path)
         _replace(path, text)
     except (OSError, RuntimeError, ValueError) as error:
-        raise _inaccessible("write", path, error) from error
+        raise file.inaccessible("write", path, error) from error
 
 
 def read(path: Path) -> Transcript:
@@ -68,19 +69,10 @@ def read(path: Path) -> Transcript:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.expanduser().open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _inaccessible("read", path, error) from error
+    data = file.read(path, MAX_BYTES)
     if len(data) > MAX_BYTES:
         raise InvalidRequest(f"{path} is not a saved conversation: larger than any")
     return data
-
-
-def _inaccessible(wish: str, path: Path, error: Exception) -> InvalidRequest:
-    """Not only the system refuses: a name may hold NUL, or name the home of nobody."""
-    return InvalidRequest(f"cannot {wish} {path}: {getattr(error, 'strerror', None) or error}")
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -95,10 +87,10 @@ def _refuse_foreign(path: Path) -> None:
 def _replace(path: Path, text: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with os.fdopen(handle, "wb") as target:
+            target.write(text)
+            target.flush()
+            os.fsync(target.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
