@@ -134,7 +134,8 @@ def test_a_second_signal_leaves_nothing_behind() -> None:
     with served("--set", "server.drain_seconds=60") as (process, client):
         [child] = psutil.Process(process.pid).children()
         with client.stream("POST", "/v1/completions", json={**STORY, "max_tokens": 3000}) as answer:
-            next(answer.iter_text())
+            pieces = answer.iter_text()  # closes the connection when it is let go
+            next(pieces)
             process.send_signal(signal.SIGTERM)
             assert eventually(
                 lambda: client.get("/health").json()["status"] == "draining", PATIENCE

@@ -134,7 +134,8 @@ def test_thirty_two_streams_at_once() -> None:
 def test_pieces_arrive_when_they_are_made() -> None:
     with FakeHost("abcd" * 10_000, delay=0.01) as host, serving(host) as client:
         with client.stream("POST", "/v1/completions", json={"prompt": "x", "stream": True}) as got:
-            line = next(got.iter_lines())
+            lines = got.iter_lines()  # closes the connection when it is let go
+            line = next(lines)
             assert host.running == 1  # for minutes to come
         assert json.loads(line.removeprefix("data: "))["choices"][0]["text"] == "abcd"
 
