@@ -14,6 +14,7 @@ guesses are wrong, and what is shown is the cost of finding that out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import queue
 import random
@@ -33,10 +34,12 @@ from llmengine.config import Config
 from llmengine.core import Request, Stats
 from llmengine.engine import runner
 from llmengine.engine.engine import Engine
+from llmengine.grammar.compiler import Compiler
+from llmengine.llama.matcher import Matcher
 from llmengine.llama.model import Model
 from llmengine.llama.sampler import Sampler
 from llmengine.models import locate
-from llmengine.sampling import SamplingParams
+from llmengine.sampling import Constraint, SamplingParams
 
 EDITED = Path(runner.__file__)  # a file of code that is to be edited
 
@@ -46,6 +49,7 @@ class Task(msgspec.Struct, frozen=True):
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     prediction: tuple[int, ...] = ()
+    matcher: Matcher | None = None
 
 
 class Scripted(Sampler):
@@ -53,35 +57,56 @@ class Scripted(Sampler):
 
     script: Sequence[int] = ()
 
-    def sample(self, context: Any, row: int, logits: Any) -> int:
-        super().sample(context, row, logits)
+    def _choose(self, logits: Any, *, again: bool = False) -> int:
+        super()._choose(logits, again=again)
         token, *self.script = self.script
         return token
 
 
-def tasks(tokens: int) -> list[Task]:
-    model = Model(locate.find(Config().model), Config())
+def tasks(model: Model, tokens: int) -> list[Task]:
+    """With the tokens of `model`, which has to stay open."""
     code = EDITED.read_text()
     begin = code.index("class Runner")
     code = code[begin : begin + 6 * tokens]
     edited = code.replace("sequence", "generation").replace("step", "round")
     records = [_record(number) for number in range(60)]
     shown, asked = "\n".join(records[:3]), "\n".join(records[3:])
+    listed = json.dumps([json.loads(record) for record in records])
+    schema = Constraint("json_schema", json.dumps({"type": "array", "items": RECORD}))
 
     def cut(text: str) -> tuple[int, ...]:
         return tuple(model.tokenize(text))
 
     rng = random.Random(1)
     noise = tuple(rng.randrange(256, 30_000) for _ in range(tokens + 200))
-    found = [
+    return [
         Task("a file is said again", cut(code), cut(code)[:tokens]),
         Task("a file is edited, two names are others", cut(code), cut(edited)[:tokens]),
         Task("the same, with a prediction", cut("Edit it."), cut(edited)[:tokens], cut(code)),
         Task("records of JSON", cut(shown + "\n"), cut(asked)[:tokens]),
+        Task(
+            "records by a schema, none shown",
+            cut("List them."),
+            cut(listed)[:tokens],
+            matcher=Compiler(model).matcher(schema),
+        ),
         Task("text that does not repeat", noise[:200], noise[200:]),
     ]
-    model.close()
-    return found
+
+
+RECORD = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "integer"},
+        "name": {"type": "string"},
+        "email": {"type": "string"},
+        "age": {"type": "integer"},
+        "active": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["id", "name", "email", "age", "active", "tags"],
+    "additionalProperties": False,
+}
 
 
 def _record(number: int) -> str:
@@ -115,7 +140,8 @@ def run(engine: Engine, task: Task, streams: int, params: SamplingParams) -> flo
     outputs: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def sampler(request: Request) -> Scripted:
-        found = Scripted(engine._model, request.params, request.prompt, len(task.answer))
+        matcher = task.matcher.copy() if task.matcher else None
+        found = Scripted(engine._model, request.params, request.prompt, len(task.answer), matcher)
         found.script = task.answer
         return found
 
@@ -171,18 +197,21 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--only", default="", help="tasks with this in their name")
     parser.add_argument("--streams", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--draft", default="", help="a draft model's GGUF file, or `self`")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    small = Model(locate.find(Config().model), Config())
+    with contextlib.closing(small), tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "model.gguf", SHAPES[arguments.shape])
         draft = str(path) if arguments.draft == "self" else arguments.draft
+        chosen = [each for each in tasks(small, arguments.tokens) if arguments.only in each.name]
         for streams in arguments.streams:
             with (
                 Engine(settings(path, streams, "off")) as plain,
                 Engine(settings(path, streams, "auto", draft)) as guessing,
             ):
-                for task in tasks(arguments.tokens):
+                for task in chosen:
                     compare((plain, guessing), task, streams, arguments.rounds)
 
 

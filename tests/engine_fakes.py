@@ -63,6 +63,7 @@ class FakeModel:
 
 class GreedySampler:
     ended = False
+    matcher = None
 
     def sample(self, context: object, row: int, logits: np.ndarray) -> int:
         return int(logits.argmax())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 import pytest
+from engine_fakes import GreedySampler
 
 from llmengine.core import Request
 from llmengine.engine.costs import Costs
@@ -18,7 +19,7 @@ from llmengine.sampling import SamplingParams
 
 def sequence(prompt: list[int], prediction: tuple[int, ...] = (), room: int = 1000) -> Sequence:
     request = Request(id="a", prompt=tuple(prompt), params=SamplingParams(), prediction=prediction)
-    return Sequence(request, print, None, room)  # type: ignore[arg-type]
+    return Sequence(request, print, GreedySampler(), room)  # type: ignore[arg-type]
 
 
 def test_the_longest_of_the_newest_tokens_that_stood_before_is_found() -> None:

@@ -330,6 +330,7 @@ class DrawingSampler:
     """Draws three tokens with chances of 0.6, 0.3 and 0.1, the likeliest being the greedy one."""
 
     ended = False
+    matcher = None
 
     def __init__(self, seed: int) -> None:
         self._choice = Choice(SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0), seed)

@@ -123,6 +123,28 @@ def test_a_grammar_holds_within_drafts(engines: tuple[Engine, Engine]) -> None:
     assert accepted > (after.completion_tokens - before.completion_tokens) / 4
 
 
+def test_what_a_schema_leaves_no_choice_about_is_guessed_the_first_time(
+    engines: tuple[Engine, Engine],
+) -> None:
+    engine, _ = engines
+    names = ("temperature", "description", "coordinates", "participants")
+    schema = {
+        "type": "object", "additionalProperties": False, "required": names,
+        "properties": {name: {"enum": [1, 2, 3]} for name in names},
+    }  # fmt: skip
+    asked = request(
+        engine, "a", chatml("Hello!"), temperature=0, max_tokens=200,
+        constraint=Constraint("json_schema", json.dumps(schema)),
+    )  # fmt: skip
+    before = engine.stats()
+    guessed, plain = texts(engines, [asked])
+    assert guessed == plain
+    assert set(json.loads(guessed["a"])) == set(names)
+    after = engine.stats()
+    tokens = after.completion_tokens - before.completion_tokens
+    assert after.accepted_tokens - before.accepted_tokens > tokens / 2
+
+
 def test_log_probabilities_are_those_of_each_token(engines: tuple[Engine, Engine]) -> None:
     engine, plain = engines
     asked = request(engine, "a", REPEAT, temperature=0, logprobs=2, max_tokens=60)

@@ -33,7 +33,7 @@ class PerformanceConfig(Section, frozen=True):
     ] = 0
     speculation: Annotated[
         Literal["auto", "off"],
-        option("Guess tokens from repeated text and compute them together; auto: where it pays."),
+        option("Guess tokens that text repeats or a grammar forces; auto: where that pays."),
     ] = "auto"
     draft_tokens: Annotated[
         int, option("Tokens of a request that are guessed in one step at most.", ge=1, le=63)

@@ -15,6 +15,7 @@ from llmengine.engine.text import TextStream
 if TYPE_CHECKING:
     from llmengine.engine.drafter import Drafter
     from llmengine.engine.encoder import Encoding
+    from llmengine.engine.fast_forward import FastForward
     from llmengine.engine.fetcher import Fetch
     from llmengine.engine.forecast import Forecast
     from llmengine.engine.slot import Slot
@@ -60,6 +61,7 @@ class Sequence:
         self.saved_length = 0  # tokens in that state
         self.cached_tokens = 0
         self.drafter: Drafter | None = None  # once it decodes, where drafts are made
+        self.fast_forward: FastForward | None = None  # the same, where it follows a grammar
         self.forecast: Forecast | None = None  # where a draft model makes them
         self.held_logprobs: list[TokenLogprob] = []  # of text that is held back
         self.reported = len(self.tokens)  # tokens that outputs had

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from msgspec import Struct
 
 from llmengine.engine.costs import Costs
 from llmengine.engine.draft_model import DraftModel
 from llmengine.engine.drafter import Drafter
+from llmengine.engine.fast_forward import FastForward
 from llmengine.engine.forecast import Forecast
 from llmengine.engine.guesser import Guesser
 from llmengine.engine.planner import Offer, Plan, Planner, offers
@@ -18,10 +20,15 @@ from llmengine.engine.work import Work
 
 
 class Guess(Struct):
-    """The better guesser of a sequence, and its odds."""
+    """The best guesser of a sequence, and its odds."""
 
     guesser: Guesser
     odds: list[float]
+
+    @property
+    def tokens(self) -> float:
+        """That are right of it on average."""
+        return sum(self.odds)
 
 
 class Speculator:
@@ -64,16 +71,21 @@ class Speculator:
         return guesses, self._planner.plan(len(step), found, room)
 
     def _guess(self, sequence: Sequence) -> Guess:
+        most = self._most(sequence)
+        found = [Guess(each, each.odds(most)) for each in self._guessers(sequence)]
+        return max(found, key=lambda guess: guess.tokens)
+
+    def _guessers(self, sequence: Sequence) -> Iterator[Guesser]:
+        """All that may guess for it, up to date."""
         if sequence.drafter is None:
             sequence.drafter = Drafter(sequence)
-        sequence.drafter.follow()
-        most = self._most(sequence)
-        found = Guess(sequence.drafter, sequence.drafter.odds(most))
-        if self._model and (forecast := self._forecast(self._model, sequence)):
-            odds = forecast.odds(most)
-            if odds[:1] > found.odds[:1]:
-                found = Guess(forecast, odds)
-        return found
+            if matcher := sequence.sampler.matcher:
+                sequence.fast_forward = FastForward(sequence, matcher)
+        forecast = self._forecast(self._model, sequence) if self._model else None
+        for each in (sequence.drafter, sequence.fast_forward, forecast):
+            if each:
+                each.follow()
+                yield each
 
     def _most(self, sequence: Sequence) -> int:
         return min(self._longest, sequence.space - 1)
@@ -82,11 +94,9 @@ class Speculator:
 
     @staticmethod
     def _forecast(model: DraftModel, sequence: Sequence) -> Forecast | None:
-        """Up to date; None where a draft model cannot read the prompt, as one with images."""
+        """None where a draft model cannot read the prompt, as one with images."""
         if sequence.forecast is None and not sequence.media:
             sequence.forecast = model.forecast(sequence)
-        if sequence.forecast:
-            sequence.forecast.follow()
         return sequence.forecast
 
     def _ask(
@@ -98,7 +108,7 @@ class Speculator:
         for index, (work, guess) in enumerate(zip(step, guesses, strict=True)):
             forecast = work.sequence.forecast
             hopes = forecast.hopes(self._most(work.sequence)) if forecast else []
-            if forecast and hopes[:1] > guess.odds[:1]:
+            if forecast and sum(hopes) > guess.tokens:
                 forecasts[index] = forecast
                 found += offers(index, hopes, forecast.lag)
             else:

@@ -27,10 +27,27 @@ class Matcher:
 
         Raises InvalidRequest where the grammar has grown beyond llguidance's limits.
         """
-        taken = self._matcher.try_consume_tokens([token]) == 1
+        taken = self.goes_on(token)
         if not taken and self._matcher.is_error():
             raise self._failure()
         return taken
+
+    def goes_on(self, token: int) -> bool:
+        """The same of a copy, on which nothing depends: False whatever the reason."""
+        return self._matcher.try_consume_tokens([token]) == 1
+
+    def allows(self, token: int) -> bool:
+        """Whether it can follow."""
+        return self._matcher.validate_tokens([token]) == 1
+
+    @property
+    def forced(self) -> list[int]:
+        """The next tokens, as the model's tokenizer cuts the text that alone can follow."""
+        return self._matcher.compute_ff_tokens()
+
+    def copy(self) -> Matcher:
+        """One to walk ahead with; it takes a microsecond."""
+        return Matcher(self._matcher.deep_copy(), self._param)
 
     def mask(self, logits: Logits) -> Logits:
         """A copy of `logits`, -inf for every token that cannot follow."""

@@ -45,7 +45,7 @@ class Sampler:
         self._model = model
         self.greedy = params.greedy
         self._chain = None
-        self._matcher = matcher
+        self.matcher = matcher
         self._choice: Choice | None = None
         self._thinking: ThinkingBudget | None = None
         self._tokens = 0  # of the completion so far
@@ -77,15 +77,15 @@ class Sampler:
     @property
     def ended(self) -> bool:
         """Whether the grammar allows nothing more."""
-        return self._matcher is not None and self._matcher.ended
+        return self.matcher is not None and self.matcher.ended
 
     def replay(self, token: int) -> None:
         """Go on by a token that an equal sampler chose."""
         forced = self._thinking is not None and token == self._thinking.due
         if self._choice is not None and not forced:
             self._choice.skip()
-        if self._matcher is not None:
-            self._matcher.take(token)
+        if self.matcher is not None:
+            self.matcher.take(token)
         self._accept(token)
         self._saw(token)
 
@@ -200,7 +200,7 @@ class Sampler:
 
     def _forced(self, token: int | None) -> int | None:
         """The token with which thinking is closed now, if the grammar takes it."""
-        if token is None or (self._matcher is not None and not self._matcher.take(token)):
+        if token is None or (self.matcher is not None and not self.matcher.take(token)):
             return None
         self._accept(token)
         return token
@@ -208,13 +208,13 @@ class Sampler:
     def _sample(self, context: llama_cpp.llama_context_p, row: int, logits: Logits) -> int:
         if self._drawing:
             self._reseed()
-        if self._matcher is None and self._chain:
+        if self.matcher is None and self._chain:
             return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
         token = self._choose(logits) if self._ends is None else self._choose_no_end(logits)
-        if self._matcher is not None and not self._matcher.take(token):
+        if self.matcher is not None and not self.matcher.take(token):
             # To find all that may follow costs far more than to check the one that was chosen.
-            token = self._choose(self._matcher.mask(logits), again=True)
-            if not self._matcher.take(token):
+            token = self._choose(self.matcher.mask(logits), again=True)
+            if not self.matcher.take(token):
                 raise Internal("the grammar takes none of the model's tokens")
         self._accept(token)
         return token

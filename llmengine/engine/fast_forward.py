@@ -1,0 +1,113 @@
+"""Guesses of what one sequence says next, from the grammar that it follows."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from llmengine.engine.guesser import LEAST, Guesser
+from llmengine.engine.sequence import Sequence
+from llmengine.llama.matcher import Matcher
+
+_FORCED = 0.95  # chance of a forced token: a model may cut the same text in another way
+_NEW = 0.5  # chance of a token that came in a place once
+_WEIGHT = 0.2  # of the newest token
+_BEHIND_FORCED = -1  # a place: otherwise it is the token before
+_KEPT = 4  # tokens for each place
+
+Chances = dict[int, float]  # by token: how often it came where it could
+
+
+class Guess(Struct):
+    """A token that may come next, of some that may; one without `options` has to."""
+
+    token: int
+    chance: float
+    options: tuple[int, ...] = ()
+
+    @property
+    def forced(self) -> bool:
+        return not self.options
+
+
+class FastForward(Guesser):
+    """Walks ahead of the matcher.
+
+    A grammar often leaves one way to go on, as with the keys of an object: llguidance's
+    fast-forward tokens. Between such runs the choice is a habit of the model, as the blank behind a
+    colon: what came in a place before is guessed again. Of several such tokens it is the one that
+    came most often where the grammar allowed it.
+    """
+
+    def __init__(self, sequence: Sequence, matcher: Matcher) -> None:
+        super().__init__(sequence, followed=0)
+        self._matcher = matcher
+        self._place = sequence.request.prompt[-1]  # of the next token
+        self._ahead: list[Guess] = []
+        self._habits: defaultdict[int, Chances] = defaultdict(dict)  # by place
+        self._forced, self._new = _FORCED, _NEW
+
+    def _saw(self, token: int) -> None:
+        guess = self._ahead.pop(0) if self._ahead else None
+        right = guess is not None and guess.token == token
+        forced = guess is not None and guess.forced
+        if forced:
+            self._forced += _WEIGHT * (right - self._forced)
+        else:
+            self._learn(token, guess.options if guess else ())
+        self._place = _BEHIND_FORCED if forced and right else token
+        if not right:
+            self._ahead.clear()
+
+    def _learn(self, token: int, options: tuple[int, ...]) -> None:
+        """Take in what came in the place, where `options` could have come."""
+        chances = self._habits[self._place]
+        for each in {token, *options} & chances.keys():
+            right = each == token
+            chances[each] += _WEIGHT * (right - chances[each])
+            if len(chances) == 1:
+                self._new += _WEIGHT * (right - self._new)
+        if token not in chances:
+            chances[token] = self._new / (len(chances) + 1)
+            if len(chances) > _KEPT:
+                del chances[min(chances, key=chances.__getitem__)]
+
+    def odds(self, most: int) -> list[float]:
+        """The chances that the first 1, 2, ... tokens of a draft are right."""
+        if not self._ahead:
+            self._ahead.extend(self._walk(most))
+        found: list[float] = []
+        chance = 1.0
+        for guess in self._ahead[:most]:
+            chance *= guess.chance
+            if chance < LEAST:
+                break
+            found.append(chance)
+        return found
+
+    def _walk(self, most: int) -> Iterator[Guess]:
+        """At most so many guesses, up to one with which hardly all of them are right."""
+        matcher, place, chance = self._matcher.copy(), self._place, 1.0
+        for _ in range(most):
+            guess = self._guess(matcher, place) if chance >= LEAST else None
+            if guess is None or not matcher.goes_on(guess.token):
+                return
+            yield guess
+            chance *= guess.chance
+            place = _BEHIND_FORCED if guess.forced else guess.token
+
+    def _guess(self, matcher: Matcher, place: int) -> Guess | None:
+        if forced := matcher.forced:
+            return Guess(forced[0], self._forced)
+        chances = self._habits.get(place, {})
+        options = tuple(token for token in chances if matcher.allows(token))
+        if not options:
+            return None
+        likeliest = max(options, key=chances.__getitem__)
+        return Guess(likeliest, chances[likeliest], options)
+
+    def draft(self, count: int) -> array[int]:
+        return array("i", [guess.token for guess in self._ahead[:count]])
