@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_projectors import growing
 
 from llmengine.cli import advice, main
 from llmengine.models import locate
@@ -147,6 +148,25 @@ def test_the_table(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert names[:7] == ["llmengine", "llama.cpp", "devices", "cores", "memory", "config", "model"]
     assert lines[5] == "config     no file, defaults"
     assert lines[6] == f"model      {model}, 0.0 MiB, probe, llama, 1K, Q4_K_M"
+
+
+def test_a_draft_model_and_a_projector(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = gguf_vocabulary(tmp_path / "probe.gguf")
+    projector = growing(tmp_path / "eyes.gguf", 64)
+    flags = ["-m", str(model), "--draft-model", str(model), "--mmproj", str(projector)]
+    assert main.run(["doctor", *flags]) == 0
+    *_, draft, mmproj = capfd.readouterr().out.splitlines()
+    assert draft == f"draft      {model}, 0.0 MiB, probe, llama, 1K, Q4_K_M"
+    assert mmproj == f"mmproj     {projector}, 0.1 MiB"
+    (tmp_path / "broken.gguf").write_bytes(b"PK")
+    broken = str(tmp_path / "broken.gguf")
+    code, report = examine(
+        capfd, "-m", str(model), "--draft-model", "nowhere.gguf", "--mmproj", broken
+    )
+    assert (code, report["draft_model"], report["mmproj"]) == (1, None, None)
+    missing, bad = report["problems"]
+    assert missing.startswith("no draft model nowhere.gguf: looked for nowhere.gguf")
+    assert bad == f"{broken} is not a GGUF file"
 
 
 def test_a_missing_model_is_a_problem(capfd: pytest.CaptureFixture[str]) -> None:

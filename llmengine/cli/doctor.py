@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +39,13 @@ class Report(Struct):
     cpu_features: list[str] = []  # compiled in
     devices: list[str] = []  # GPUs that this build can use
     model: ModelFile | None = None
+    draft_model: ModelFile | None = None  # where the settings name one
+    mmproj: ModelFile | None = None  # the same
     problems: list[str] = []  # what keeps llmengine from working
     advice: list[str] = []  # what would make it faster
 
 
-@takes_settings("model.model_path", "model.device", quiet=True)
+@takes_settings("model.model_path", "model.draft_model", "model.mmproj", "model.device", quiet=True)
 def doctor(
     settings: Settings,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -76,7 +79,7 @@ def examine(settings: Settings) -> Report:
         config_file=str(settings.file) if settings.file else None,
     )
     usable = _examine_build(report, settings.config.model.device)
-    _examine_model(report, settings.config.model, readable=usable)
+    _examine_models(report, settings.config.model, readable=usable)
     return report
 
 
@@ -122,15 +125,32 @@ def _advise(report: Report) -> None:
         ]
 
 
-def _examine_model(report: Report, config: ModelConfig, *, readable: bool) -> None:
+def _examine_models(report: Report, config: ModelConfig, *, readable: bool) -> None:
     from llmengine.models import locate
 
-    try:
-        path = locate.find(config)
-        description = _describe_model(path) if readable else ""
-        report.model = ModelFile(str(path), path.stat().st_size, description)
-    except EngineError as error:
-        report.problems.append(error.message)
+    def examined(
+        find: Callable[[ModelConfig], Path | None], describe: Callable[[Path], str]
+    ) -> ModelFile | None:
+        try:
+            path = find(config)
+            if path is None:
+                return None
+            return ModelFile(str(path), path.stat().st_size, describe(path) if readable else "")
+        except EngineError as error:
+            report.problems.append(error.message)
+            return None
+
+    report.model = examined(locate.find, _describe_model)
+    report.draft_model = examined(locate.find_draft, _describe_model)
+    report.mmproj = examined(locate.find_projector, _describe_projector)
+
+
+def _describe_projector(path: Path) -> str:
+    """Nothing: only beside its model could llama.cpp say more than that it is a GGUF file."""
+    from llmengine.llama.model import check_file
+
+    check_file(path)
+    return ""
 
 
 def _describe_model(path: Path) -> str:
@@ -192,6 +212,9 @@ def _lines(report: Report) -> list[str]:
         "config": report.config_file or "no file, defaults",
         "model": _model_line(report.model),
     }
+    for name, found in (("draft", report.draft_model), ("mmproj", report.mmproj)):
+        if found:
+            rows[name] = _model_line(found)
     return [
         *(f"{name:<10} {text}" for name, text in rows.items()),
         *(f"problem: {each}" for each in report.problems),
