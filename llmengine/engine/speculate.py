@@ -71,18 +71,26 @@ class Speculator:
         return guesses, self._planner.plan(len(step), found, room)
 
     def _guess(self, sequence: Sequence) -> Guess:
+        drafter = sequence.drafter or self._begin(sequence)
+        drafter.follow()
         most = self._most(sequence)
-        found = [Guess(each, each.odds(most)) for each in self._guessers(sequence)]
-        return max(found, key=lambda guess: guess.tokens)
+        found = Guess(drafter, drafter.odds(most))
+        if sequence.fast_forward or self._model:
+            others = [Guess(each, each.odds(most)) for each in self._others(sequence)]
+            found = max([found, *others], key=lambda guess: guess.tokens)
+        return found
 
-    def _guessers(self, sequence: Sequence) -> Iterator[Guesser]:
-        """All that may guess for it, up to date."""
-        if sequence.drafter is None:
-            sequence.drafter = Drafter(sequence)
-            if matcher := sequence.sampler.matcher:
-                sequence.fast_forward = FastForward(sequence, matcher)
+    @staticmethod
+    def _begin(sequence: Sequence) -> Drafter:
+        sequence.drafter = Drafter(sequence)
+        if matcher := sequence.sampler.matcher:
+            sequence.fast_forward = FastForward(sequence, matcher)
+        return sequence.drafter
+
+    def _others(self, sequence: Sequence) -> Iterator[Guesser]:
+        """Those that may guess for it beside its drafter, up to date."""
         forecast = self._forecast(self._model, sequence) if self._model else None
-        for each in (sequence.drafter, sequence.fast_forward, forecast):
+        for each in (sequence.fast_forward, forecast):
             if each:
                 each.follow()
                 yield each
