@@ -113,6 +113,18 @@ def test_answers_at_a_time(host: FakeHost, keys: Keys) -> None:
         assert client.post(CHAT, json=BODY, headers=one).status_code == 200
 
 
+def test_more_answers_than_there_will_ever_be_room_for(host: FakeHost, keys: Keys) -> None:
+    few, free = keys.add(max_concurrent=2), keys.add()
+    settings = config(keys_file=str(keys.path), max_concurrent_requests=2, max_queue=6)
+    with serving(host, settings) as client:
+        for key, most in ((few, 2), (free, 8)):
+            answer = client.post(CHAT, json={**BODY, "n": most + 1}, headers=key)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["param"] == "n"
+            assert f"{most} may be under way at a time" in answer.json()["error"]["message"]
+            assert client.post(CHAT, json={**BODY, "n": most}, headers=key).status_code == 200
+
+
 def test_a_burst_of_one_key_leaves_places_for_another(host: FakeHost, keys: Keys) -> None:
     one, other = keys.add(), keys.add()
     settings = config(keys_file=str(keys.path), max_concurrent_requests=2, max_queue=6)

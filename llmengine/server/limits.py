@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from sanic import Request
 
 from llmengine.config import Config
-from llmengine.errors import RateLimited
+from llmengine.errors import InvalidRequest, RateLimited
 from llmengine.keys import ANONYMOUS, Key
 from llmengine.server.keyring import Keyring
 
@@ -59,7 +59,10 @@ class Account:
 
 
 class Limits:
-    """Used by the event loop alone. A refusal is a RateLimited that says when to come again."""
+    """Used by the event loop alone. A refusal is a RateLimited that says when to come again.
+
+    What could never be let in is an InvalidRequest: to come again would be in vain.
+    """
 
     def __init__(
         self, config: Config, keyring: Keyring, clock: Callable[[], float] = time.monotonic
@@ -95,6 +98,7 @@ class Limits:
     def running(self, key: Key, count: int, tokens: int) -> Iterator[None]:
         """While `count` answers are made to prompts of so many tokens in all."""
         account = self._account(key)
+        self._check_possible(key, count)
         self._check_tokens(account)
         self._check_running(account, count)
         self.spend(key, tokens)
@@ -112,6 +116,15 @@ class Limits:
         """Count tokens, those of an answer when they are there."""
         if (bucket := self._account(key).tokens) is not None:
             bucket.spend(tokens, self._clock())
+
+    def _check_possible(self, key: Key, count: int) -> None:
+        most = min(key.max_concurrent or self._places, self._places)
+        if count > most:
+            raise InvalidRequest(
+                f"the request asks for {count} answers, and {most} may be under way at a time: "
+                "ask for them in parts",
+                param="n",
+            )
 
     def _check_tokens(self, account: Account) -> None:
         bucket, now = account.tokens, self._clock()
