@@ -189,12 +189,12 @@ def test_what_is_no_upload_is_refused(client: httpx.Client, kind: str, body: byt
 def test_a_file_that_is_wrong_fails_with_its_lines(api: openai.OpenAI) -> None:
     lines = (
         line("a", ask("hi")) + line("a", ask("hi")) + line("b", ask("hi"), "/v1/embeddings")
-        + line("c", [1]) + line("d", ask("hi", stream=True)) + "{\n" + '{"custom_id": 1}\n'
+        + line("c", [1]) + "\n" + line("d", ask("hi", stream=True)) + "{\n" + '{"custom_id": 1}\n'
     )  # fmt: skip
     for text, found in (
         (lines, [
             ("duplicate_custom_id", 2), ("mismatched_endpoint", 3), ("invalid_request", 4),
-            ("invalid_request", 5), ("invalid_json_line", 6), ("invalid_json_line", 7),
+            ("invalid_request", 6), ("invalid_json_line", 7), ("invalid_json_line", 8),
         ]),
         ("\n \n", [("empty_file", None)]),
     ):  # fmt: skip
@@ -207,6 +207,42 @@ def test_a_file_that_is_wrong_fails_with_its_lines(api: openai.OpenAI) -> None:
         api.batches.create(input_file_id="file-1", endpoint=CHAT, completion_window="24h")
     with pytest.raises(openai.NotFoundError):
         api.batches.retrieve("batch_1")
+
+
+@pytest.mark.parametrize("stream", [b'"\xff"', b"1e999"])
+def test_a_body_that_cannot_be_read_has_its_answer(api: openai.OpenAI, stream: bytes) -> None:
+    content = line("a", {"stream": "?"}).encode().replace(b'"?"', stream)
+    file = api.files.create(file=("in.jsonl", content), purpose="batch")
+    batch = api.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    done = ended(api, batch.id)
+    (found,) = results(api, done.error_file_id).values()
+    assert found["response"]["status_code"] == 400
+    assert found["response"]["body"]["error"]["param"] == "stream"
+
+
+def test_what_there_is_never_room_for_stops_no_batch(host: FakeHost, at: Path) -> None:
+    settings = config(files_path=str(at), max_concurrent_requests=1, max_queue=2)
+    with serving(host, settings) as client:
+        api = api_of(client)
+        done = ended(api, begun(api, line("a", ask("hi", n=4)) + line("b", ask("hi"))).id)
+        assert (done.status, counted(done)) == ("completed", 1)
+        (found,) = results(api, done.error_file_id).values()
+        assert found["response"]["body"]["error"]["param"] == "n"
+
+
+def test_files_and_batches_stay_in_the_order_in_which_they_came(
+    api: openai.OpenAI, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmengine.server.files.now", lambda: 1_800_000_000)
+    monkeypatch.setattr("llmengine.server.batches.now", lambda: 1_800_000_000)
+    host.hold()
+    batches = [begun(api, line("a", ask(f"word {n}"))) for n in range(8)]
+    assert [each.id for each in api.batches.list()] == [each.id for each in batches[::-1]]
+    files = [each.id for each in api.files.list(order="asc")]
+    assert files == [each.input_file_id for each in batches]
+    host.release()
+    assert [ended(api, each.id).status for each in batches] == ["completed"] * 8
+    assert [said(each) for each in host.requests] == [f"word {n}" for n in range(8)]
 
 
 def test_a_batch_is_cancelled_and_keeps_what_it_has(api: openai.OpenAI, host: FakeHost) -> None:

@@ -104,7 +104,8 @@ class _Work:
     async def _run(self) -> None:
         batch, workers = self._batch, self._state.config.server.batch_concurrency
         content = await self._in_worker(self._store.content, self._tenant, batch.input_file_id)
-        lines = [each for each in lines_of(content or b"") if isinstance(each, BatchLine)]
+        found = (each for _, each in lines_of(content or b""))
+        lines = [each for each in found if isinstance(each, BatchLine)]
         if len(lines) != batch.request_counts.total:
             batch.errors = BatchErrors([BatchError("missing_file", "the input file is gone")])
             await self._end("failed")

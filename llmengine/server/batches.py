@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from sanic import Blueprint, HTTPResponse, Request
@@ -113,25 +113,33 @@ def _create(state: State, tenant: str, content: bytes) -> tuple[Batch, list[str]
 
 
 HARMLESS = frozenset({"output_expires_after"})  # files_ttl_seconds is for all
+_UNREADABLE = (ValueError, RecursionError)  # no JSON, no UTF-8, or another shape
 _decode = msgspec.json.Decoder(BatchLine).decode
 
 
-def lines_of(content: bytes) -> Iterator[BatchLine | str]:
-    """The requests of an input file; for one that is wrong, what is wrong with it."""
-    for line in content.splitlines():
+def lines_of(content: bytes) -> Iterator[tuple[int, BatchLine | str]]:
+    """The requests of an input file, with their lines; what is wrong with one that is wrong."""
+    for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            yield _decode(line)
-        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or another shape
-            yield str(error)
+            yield number, _decode(line)
+        except _UNREADABLE as error:
+            yield number, str(error)
 
 
 class _Streamed(msgspec.Struct):
     stream: object = None
 
 
-def _errors(body: BatchBody, lines: list[BatchLine | str]) -> Iterator[BatchError]:
+def _streams(body: msgspec.Raw) -> bool:
+    try:
+        return bool(msgspec.json.decode(body, type=_Streamed).stream)
+    except _UNREADABLE:
+        return False  # its answer says what is wrong with it
+
+
+def _errors(body: BatchBody, lines: Sequence[tuple[int, BatchLine | str]]) -> Iterator[BatchError]:
     if not lines:
         yield BatchError("empty_file", "the file has no requests", "input_file_id")
     if len(lines) > MAX_LINES:
@@ -139,7 +147,7 @@ def _errors(body: BatchBody, lines: list[BatchLine | str]) -> Iterator[BatchErro
             "too_many_requests", f"the file has more than {MAX_LINES} requests", "input_file_id"
         )
     seen = set()
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         if isinstance(line, str):
             yield BatchError("invalid_json_line", line[:500], None, number)
             continue
@@ -151,7 +159,7 @@ def _errors(body: BatchBody, lines: list[BatchLine | str]) -> Iterator[BatchErro
             yield BatchError("mismatched_endpoint", message, "url", number)
         if not bytes(line.body).startswith(b"{"):
             yield BatchError("invalid_request", "an object is expected", "body", number)
-        elif msgspec.json.decode(line.body, type=_Streamed).stream:
+        elif _streams(line.body):
             yield BatchError("invalid_request", "a batch has no streams", "body.stream", number)
 
 

@@ -94,7 +94,7 @@ class FilesStore:
     def files(self, tenant: str) -> list[FileObject]:
         """The oldest first."""
         found = (self._get(name, FileObject) for name in self._names(f"file/{tenant}/"))
-        return sorted(filter(None, found), key=lambda each: (each.created_at, each.id))
+        return sorted(filter(None, found), key=lambda each: each.created_at)
 
     def content(self, tenant: str, id: str) -> bytes | None:
         found: bytes | None = self._opened().get(f"content/{tenant}/{id}")
@@ -119,7 +119,7 @@ class FilesStore:
     def batches(self, tenant: str) -> list[Batch]:
         """The oldest first."""
         found = (self._get(name, Batch) for name in self._names(f"batch/{tenant}/"))
-        return sorted(filter(None, found), key=lambda each: (each.created_at, each.id))
+        return sorted(filter(None, found), key=lambda each: each.created_at)
 
     def unended(self) -> list[tuple[str, Batch]]:
         """The batches that are still to be worked on, with their tenants, the oldest first."""
@@ -128,14 +128,14 @@ class FilesStore:
             batch = self._get(name, Batch)
             if batch and not batch.ended:
                 found.append((name.split("/")[1], batch))
-        return sorted(found, key=lambda each: (each[1].created_at, each[1].id))
+        return sorted(found, key=lambda each: each[1].created_at)
 
     def add_result(self, batch: str, line: int, result: bytes) -> None:
         self.check_room(len(result))
         self._opened().set(f"result/{batch}/{line:06}", result)
 
     def results(self, batch: str) -> dict[int, bytes]:
-        """By line, in order."""
+        """By line."""
         cache = self._opened()
         return {int(name.split("/")[2]): cache[name] for name in self._names(f"result/{batch}/")}
 
@@ -144,7 +144,8 @@ class FilesStore:
             self._opened().delete(name)
 
     def _names(self, prefix: str) -> list[str]:
-        return sorted(name for name in self._opened().iterkeys() if name.startswith(prefix))
+        """In the order in which they came first, which the seconds of their times do not tell."""
+        return [name for name in self._opened() if name.startswith(prefix)]
 
     def _get(self, name: str, kind: type[S]) -> S | None:
         found = self._opened().get(name)
