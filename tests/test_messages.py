@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -19,7 +20,8 @@ from fakes import FakeHost
 from pydantic import TypeAdapter
 from serving import config, eventually
 
-from llmengine.errors import EngineOverloaded
+from llmengine.errors import EngineOverloaded, InvalidRequest
+from llmengine.keys import KeyFile, generated
 
 TOOLS = [
     {
@@ -281,7 +283,9 @@ def test_errors_have_anthropics_shape() -> None:
             sdk.messages.create(model="fake", messages=HI, max_tokens=9)
         accepted = {"x-api-key": "right", "anthropic-version": "2023-06-01"}
         body = {"messages": HI, "max_tokens": 9}
-        assert client.post("/v1/messages", json=body, headers=accepted).status_code == 200
+        answer = client.post("/v1/messages", json=body, headers=accepted)
+        assert answer.status_code == 200
+        assert answer.headers["request-id"] == answer.headers["x-request-id"]
         refused = client.post("/v1/messages", json=body, headers={"x-api-key": "rong"})
         ErrorResponse.model_validate(refused.json(), strict=True)
         assert (refused.status_code, refused.json()["error"]["type"]) == (
@@ -290,9 +294,14 @@ def test_errors_have_anthropics_shape() -> None:
         )
         assert refused.json()["request_id"] == refused.headers["x-request-id"]
         with official(client, "right") as sdk:
+            named = sdk.messages.create(
+                model="fake", messages=HI, max_tokens=9, extra_headers={"x-request-id": "mine"}
+            )
+            assert named._request_id == "mine"
             with pytest.raises(anthropic.NotFoundError) as missing:
                 sdk.messages.create(model="claude", messages=HI, max_tokens=9)
             assert missing.value.body["error"]["type"] == "not_found_error"
+            assert missing.value.request_id == missing.value.body["request_id"]
             with pytest.raises(anthropic.BadRequestError, match="`max_tokens` is missing"):
                 sdk.post("/v1/messages", cast_to=Message, body={"messages": HI})
             host.refuse = EngineOverloaded("the queue is full")
@@ -309,6 +318,29 @@ def test_errors_have_anthropics_shape() -> None:
                 pytest.raises(anthropic.APIStatusError, match="no room"),
             ):
                 stream.get_final_message()
+
+
+def test_what_a_key_may_not_do_is_a_matter_of_permission(tmp_path: Path) -> None:
+    secret, key = generated(scopes=("metrics",))
+    KeyFile(str(tmp_path / "keys.json")).add(key)
+    settings = config(keys_file=str(tmp_path / "keys.json"))
+    with served(settings=settings) as (_, client), official(client, secret) as sdk:
+        with pytest.raises(anthropic.PermissionDeniedError) as refused:
+            sdk.messages.create(model="fake", messages=HI, max_tokens=9)
+        assert refused.value.body["error"]["type"] == "permission_error"
+
+
+def test_what_the_engine_refuses_is_named_as_here() -> None:
+    form = {"type": "json_schema", "schema": {"type": "string"}}
+    with served() as (host, client):
+        param = "response_format.json_schema.schema"
+        host.refuse = InvalidRequest(f"`{param}`: it takes too long", param=param)
+        for stream in (False, True):
+            found = post(client, output_config={"format": form}, stream=stream)
+            assert found.status_code == 400
+            assert found.json()["error"]["message"] == (
+                "`output_config.format.schema`: it takes too long"
+            )
 
 
 def test_a_client_that_goes_away_cancels() -> None:

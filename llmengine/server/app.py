@@ -26,6 +26,7 @@ from llmengine.server import (
     fine_tuning,
     health,
     messages,
+    messages_wire,
     models,
     openapi,
     rerank,
@@ -178,6 +179,8 @@ def _let_in(request: Request) -> None:
 async def _after(request: Request, response: HTTPResponse) -> None:
     record = record_of(request)
     response.headers["X-Request-Id"] = record.id
+    if request.path.startswith(messages_wire.PATH):  # where Anthropic's clients look for it
+        response.headers["Request-Id"] = record.id
     for name, value in SAFE_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.update(_origins(request).headers(request))

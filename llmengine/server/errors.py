@@ -13,7 +13,7 @@ from llmengine import errors
 from llmengine.errors import EngineError
 from llmengine.log import printable
 from llmengine.server import wire
-from llmengine.server.messages_wire import MessagesErrorBody, messages_error
+from llmengine.server.messages_wire import PATH, MessagesErrorBody, messages_error
 from llmengine.server.record import CLIENT_CLOSED, record_of
 
 MAX_MESSAGE = 1000  # characters
@@ -36,7 +36,7 @@ def respond(request: Request, exception: Exception) -> HTTPResponse:
 
 
 def _body(request: Request, error: wire.Error, status: int) -> wire.ErrorBody | MessagesErrorBody:
-    if request.path.startswith("/v1/messages"):  # Anthropic's clients expect its own shape
+    if request.path.startswith(PATH):  # Anthropic's clients expect its own shape
         return messages_error(error, status, record_of(request).id)
     return wire.ErrorBody(error)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from sanic import Blueprint, HTTPResponse, Request
 
 from llmengine.server import wire
+from llmengine.server.dialect import worded
 from llmengine.server.generation import answer_chat, head
 from llmengine.server.messages_body import CountBody, MessagesBody
 from llmengine.server.messages_format import MessagesFormat
-from llmengine.server.messages_request import asked
+from llmengine.server.messages_request import NAMES, asked
 from llmengine.server.messages_wire import InputTokens
 from llmengine.server.reader import Reader
 from llmengine.server.record import record_of
@@ -31,7 +32,8 @@ async def create(request: Request) -> HTTPResponse | None:
         hidden=found.hidden,
         request=record.id,
     )
-    return await answer_chat(request, chat, first, format)
+    with worded(NAMES):
+        return await answer_chat(request, chat, first, format)
 
 
 @blueprint.post("/v1/messages/count_tokens")

@@ -8,6 +8,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from llmengine.server import wire
 
+PATH = "/v1/messages"  # what the paths of its endpoints begin with
+
 StopReason = Literal[
     "end_turn", "max_tokens", "model_context_window_exceeded", "stop_sequence", "tool_use"
 ]
@@ -71,6 +73,7 @@ class MessagesErrorBody(Struct, tag_field="type", tag="error"):
 
 _ERRORS = {
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",

@@ -13,7 +13,7 @@ from llmengine.errors import ConfigError
 
 _LIMITS = [f"x-ratelimit-{what}" for what in ("limit", "remaining", "reset")]
 _EXPOSED = ", ".join(
-    ["X-Request-Id", "X-Unknown-Parameters", "Retry-After"]
+    ["Request-Id", "X-Request-Id", "X-Unknown-Parameters", "Retry-After"]
     + [f"{each}-{of}" for each in _LIMITS for of in ("requests", "tokens")]
 )
 
