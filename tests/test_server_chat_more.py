@@ -10,7 +10,7 @@ from answers import GIVEN
 from fakes import FakeHost
 from grammars import accepts, begins
 from serving import events, serving
-from test_server_tools import CALL, HI, SECOND, answered, post, served
+from test_server_tools import CALL, HI, SECOND, answered, post, prompts, served
 
 from llmengine.chat.calls.style import Call
 from llmengine.chat.formats import FORMATS, Format
@@ -194,3 +194,20 @@ def test_a_prediction_and_a_tier_are_taken() -> None:
         assert plain["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
         wrong = post(client, prediction={"type": "other", "content": ""})
         assert wrong.json()["error"]["param"] == "prediction.type"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"content": None, "refusal": "I cannot."},
+        {"refusal": "I cannot."},
+        {"content": [{"type": "refusal", "refusal": "I cannot."}]},
+        {"content": [{"type": "text", "text": "I "}, {"type": "refusal", "refusal": "cannot."}]},
+        {"content": "I cannot.", "refusal": None},
+    ],
+)
+def test_what_was_refused_is_a_turn_of_the_conversation(refused: dict[str, Any]) -> None:
+    messages = [*HI, {"role": "assistant", **refused}, *HI]
+    with served("So be it.") as (host, client):
+        answered(client, messages=messages)
+        assert prompts(host) == ["[user:hi][assistant:I cannot.][user:hi]"]

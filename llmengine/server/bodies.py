@@ -83,6 +83,7 @@ class InputAudio(Struct, omit_defaults=True):
 class ContentPart(Struct, omit_defaults=True):
     type: str
     text: str | None = None
+    refusal: str | None = None
     image_url: ImageUrl | str | None = None
     input_audio: InputAudio | None = None
 
@@ -105,6 +106,7 @@ class Message(Struct, omit_defaults=True):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    refusal: str | None = None
     function_call: CalledFunction | None = None  # deprecated by OpenAI
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmengine.chat import media, overflow
 from llmengine.chat.output import OutputParser
@@ -14,7 +15,7 @@ from llmengine.chat.prompt import Prompt
 from llmengine.errors import InvalidRequest
 from llmengine.sampling import Constraint, SamplingParams
 from llmengine.server import constraint, parameters
-from llmengine.server.bodies import ChatBody, Message
+from llmengine.server.bodies import ChatBody, ContentPart, Message
 from llmengine.server.dialect import worded
 from llmengine.server.functions import modern
 from llmengine.server.media import MediaReader
@@ -109,7 +110,7 @@ def for_template(messages: Sequence[Message], reader: MediaReader) -> list[Mappi
 
 
 def _message(at: int, message: Message, reader: MediaReader) -> Mapping[str, Any]:
-    where = f"messages[{at}]"
+    where, message = f"messages[{at}]", _told(message)
     if message.content is None and message.role != "assistant":
         raise InvalidRequest(f"`{where}.content` is missing", param=f"{where}.content")
     found: dict[str, Any] = msgspec.to_builtins(message)
@@ -121,6 +122,17 @@ def _message(at: int, message: Message, reader: MediaReader) -> Mapping[str, Any
             )
         ]
     return found
+
+
+def _told(message: Message) -> Message:
+    """What the assistant refused with is text that it said."""
+    content = message.refusal if message.content is None else message.content
+    if isinstance(content, list):
+        content = [
+            ContentPart("text", each.refusal) if each.type == "refusal" else each
+            for each in content
+        ]
+    return replace(message, content=content, refusal=None)
 
 
 def _variables(state: State, body: ChatBody) -> dict[str, Any]:
