@@ -202,9 +202,13 @@ def test_why_an_answer_ends() -> None:
         assert streamed(client, max_tokens=3)[-2]["delta"]["stop_reason"] == "max_tokens"
         assert host.requests[1].params.stop == ("zzz", " two")
         host.answer = CALL
-        found = answered(client, tools=TOOLS, max_tokens=60)
-        assert found["stop_reason"] == "max_tokens"
-        assert found["content"][0]["input"] == {}
+        for bound, reason in (
+            ({"max_tokens": 60}, ("max_tokens", None)),
+            ({"stop_sequences": ["rich"]}, ("stop_sequence", "rich")),
+        ):
+            found = answered(client, tools=TOOLS, **bound)
+            assert (found["stop_reason"], found["stop_sequence"]) == reason
+            assert found["content"][0]["input"] == {}
 
 
 def test_tools_are_chosen() -> None:

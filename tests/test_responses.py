@@ -351,6 +351,14 @@ def test_max_output_tokens_ends_an_answer_incomplete() -> None:
         assert plain(last["response"]) == plain(found)
 
 
+def test_a_call_that_a_stop_string_cuts_off_is_incomplete() -> None:
+    with served(CALL) as (_, client):
+        found = answered(client, tools=TOOLS, stop="rich")
+        (call,) = found["output"]
+        assert (call["arguments"], call["status"]) == ('{"city": "Zü', "incomplete")
+        assert plain(streamed(client, tools=TOOLS, stop="rich")[-1]["response"]) == plain(found)
+
+
 def test_a_failure_ends_the_stream() -> None:
     with served() as (host, client):
         host.failure = EngineOverloaded("no room").info

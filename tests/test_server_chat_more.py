@@ -10,7 +10,7 @@ from answers import GIVEN
 from fakes import FakeHost
 from grammars import accepts, begins
 from serving import events, serving
-from test_server_tools import CALL, HI, SECOND, answered, post, prompts, served
+from test_server_tools import CALL, HI, SECOND, answered, deltas, post, prompts, served
 
 from llmengine.chat.calls.style import Call
 from llmengine.chat.formats import FORMATS, Format
@@ -48,6 +48,26 @@ def test_an_answer_ends_at_the_one_call_it_may_have(stream: bool) -> None:
         assert sorted(host.cancelled) == sorted(each.id for each in host.requests)
         least = len(f"I look.\n{CALL}".encode())
         assert 2 * least <= usage["completion_tokens"] < 2 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("stop", "arguments", "reason"),
+    [
+        ("rich", '{"city": "Zü', "stop"),
+        ("}", '{"city": "Zürich"', "stop"),
+        ("</tool_call>", '{"city": "Zürich"}', "tool_calls"),
+        ("Done", '{"city": "Zürich"}', "tool_calls"),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_a_call_that_a_stop_string_cuts_off_is_not_to_be_run(
+    stop: str, arguments: str, reason: str, step: int
+) -> None:
+    with served(f"{CALL}\nDone.", step=step) as (_, client):
+        found = answered(client, tools=GIVEN, stop=stop)
+        assert found["message"]["tool_calls"][0]["function"]["arguments"] == arguments
+        assert found["finish_reason"] == reason
+        assert deltas(client, tools=GIVEN, stop=stop)[1] == reason
 
 
 def test_without_the_limit_all_is_told() -> None:

@@ -78,7 +78,7 @@ class ResponsesFormat:
         return self.response
 
     def _ended(self, output: Output) -> Iterator[out.Event]:
-        cut = output.finish_reason in ("length", "cancelled")
+        cut = output.finish_reason in ("length", "cancelled") or self._reader.severed(output)
         for change in self._parts.finish():
             yield from self._changed(change, "incomplete" if cut else "completed")
         self.response = replace(self.response, status="completed", completed_at=int(time.time()))
