@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -307,6 +308,22 @@ def test_stored_answers_are_read_paged_and_forgotten() -> None:
         unkept = sdk.responses.create(model="fake", input="hi", store=False)
         with pytest.raises(openai.NotFoundError):
             sdk.responses.retrieve(unkept.id)
+
+
+def test_items_that_come_twice_are_paged_through_once() -> None:
+    with served() as (_, client), official(client) as sdk:
+        first = sdk.responses.create(model="fake", input="0")
+        again = first.output[0].to_dict()
+        same = [{"type": "message", "id": "m", "role": "user", "content": str(n)} for n in (1, 2)]
+        made = sdk.responses.create(
+            model="fake", input=[again, *same], previous_response_id=first.id
+        )
+        pages = sdk.responses.input_items.list(made.id, limit=1, order="asc")
+        listed = list(itertools.islice(pages, 9))
+        said = [each.content[0].text for each in listed]
+        assert said == ["0", "Hello, world!", "Hello, world!", "1", "2"]
+        reference = {"type": "item_reference", "id": listed[-1].id}
+        assert answered(client, [reference])["status"] == "completed"
 
 
 def test_another_server_finds_them_but_not_for_another_key(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from llmengine.errors import InvalidRequest
 from llmengine.server.bodies import CalledFunction, Message, ToolCall
 from llmengine.server.responses_body import InputItem, InputPart, Role
@@ -36,6 +38,16 @@ def response_of(item_id: str) -> str:
     """The id of the response that an item belongs to, as `item_id` made it."""
     parts = item_id.split("_")
     return f"resp_{parts[1]}" if len(parts) == 3 else ""
+
+
+def distinct(items: Iterable[Item], response: str) -> list[Item]:
+    """`items` with an id for each: clients that page through them go on from the last one's."""
+    found: dict[str, Item] = {}
+    for at, item in enumerate(items):
+        if item.id in found:  # a client sent it twice
+            item = replace(item, id=item_id(type(item), response, f"t{at}"))
+        found[item.id] = item
+    return list(found.values())
 
 
 class Items:

@@ -24,7 +24,7 @@ from llmengine.server.dialect import chat_body, instructed, worded
 from llmengine.server.format import Head
 from llmengine.server.preparation import Prepared, prepared
 from llmengine.server.responses_body import FunctionTool, ResponsesBody, TextConfig
-from llmengine.server.responses_input import Items, messages, response_of
+from llmengine.server.responses_input import Items, distinct, messages, response_of
 from llmengine.server.responses_store import Stored
 from llmengine.server.responses_wire import Item, Response
 from llmengine.server.state import State
@@ -75,7 +75,8 @@ def asked(state: State, head: Head, key: str, content: bytes) -> Asked:
     strict = state.config.server.strict_parameters
     unknown = parameters.unknown(body, fields, strict=strict, refused=REFUSED, harmless=HARMLESS)
     _check(state, body)
-    items = [*_before(state, key, body), *_items(state, head, key, body)]
+    given = [*_before(state, key, body), *_items(state, head, key, body)]
+    items = distinct(given, head.id)
     if not items:
         raise InvalidRequest("`input` has no items", param="input")
     with worded(NAMES):
