@@ -5,6 +5,7 @@
     ├── InvalidRequest           a parameter is wrong, `param` names it
     │   ├── ContextLengthExceeded
     │   ├── PayloadTooLarge
+    │   ├── UnsupportedEncoding
     │   └── HeadersTooLarge
     ├── Unauthorized             no key, or a wrong one
     ├── Forbidden                a key that may not do this, or a host that is not ours
@@ -100,6 +101,11 @@ class ContextLengthExceeded(InvalidRequest):
 class PayloadTooLarge(InvalidRequest):
     status = 413
     code = "payload_too_large"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    status = 415
+    code = "unsupported_encoding"
 
 
 class HeadersTooLarge(InvalidRequest):

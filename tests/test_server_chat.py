@@ -277,6 +277,9 @@ def test_unknown_parameters_are_told(
         assert response.status_code == 200
         assert response.headers["x-unknown-parameters"] == "temprature, a??b"
     assert caplog.text.count("unknown parameters: temprature") == 2
+    many = {f"{n:03}" * 100: n for n in range(500)}
+    told = chat(client, **many).headers["x-unknown-parameters"]
+    assert told == ", ".join(name[:64] for name in list(many)[:16])
 
 
 def test_unknown_parameters_are_refused_where_the_config_says_so(host: FakeHost) -> None:

@@ -146,6 +146,17 @@ def test_broken_http_has_openais_shape(data: bytes, status: int) -> None:
         assert client.post(CHAT, json=BODY).status_code == 200
 
 
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("br, x", 415), ("Identity", 200)])
+def test_a_body_that_is_compressed_is_refused_as_that(encoding: str, status: int) -> None:
+    with FakeHost() as host, serving(host) as client:
+        found = client.post(CHAT, json=BODY, headers={"Content-Encoding": encoding})
+        assert found.status_code == status
+        if status == 415:
+            assert found.json()["error"]["code"] == "unsupported_encoding"
+            assert f"`Content-Encoding: {encoding}`" in found.json()["error"]["message"]
+        assert client.post(CHAT, json=BODY).status_code == 200
+
+
 def test_the_key() -> None:
     with FakeHost() as host, serving(host, config(api_key="s3cret-é")) as client:
         key = "s3cret-é".encode()

@@ -12,7 +12,7 @@ from sanic.config import Config as SanicConfig
 from sanic.exceptions import RequestTimeout
 
 from llmengine.config import Config, ServerConfig
-from llmengine.errors import ConfigError
+from llmengine.errors import ConfigError, UnsupportedEncoding
 from llmengine.keys import ANONYMOUS
 from llmengine.log import NAME as LOGGER
 from llmengine.server import (
@@ -42,6 +42,7 @@ from llmengine.server.security import OPEN, Guard
 
 NAME = "llmengine"
 BODY_SECONDS = 300.0  # in which a body has to come
+MAX_UNKNOWN = 16  # parameters that are told: clients and proxies bound the headers they take
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
 
 FAMILIES = (
@@ -160,6 +161,7 @@ async def _routed(request: Request, route: Any, **_: Any) -> None:
     _let_in(request)
     stream: Any = request.stream
     if stream.request_body and not route.extra.ignore_body:
+        _check_encoding(request)
         try:  # Sanic would wait for ever
             await asyncio.wait_for(
                 request.receive_body(),  # type: ignore[no-untyped-call]
@@ -167,6 +169,14 @@ async def _routed(request: Request, route: Any, **_: Any) -> None:
             )
         except asyncio.TimeoutError:
             raise RequestTimeout(f"the body did not come within {BODY_SECONDS:g} s") from None
+
+
+def _check_encoding(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "").strip()
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedEncoding(
+            f"`Content-Encoding: {encoding[:50]}` is not read here: send the body as it is"
+        )
 
 
 def _let_in(request: Request) -> None:
@@ -187,7 +197,8 @@ async def _after(request: Request, response: HTTPResponse) -> None:
     key = getattr(request.ctx, "key", ANONYMOUS)  # none where it was refused
     response.headers.update(limits_of(request).headers(key))
     if record.unknown:
-        response.headers["X-Unknown-Parameters"] = ", ".join(map(_header, record.unknown))
+        told = record.unknown[:MAX_UNKNOWN]
+        response.headers["X-Unknown-Parameters"] = ", ".join(map(_header, told))
     state = lifecycle_of(request).state
     if state and not record.streamed:
         state.journal.finish(record, response.status)
