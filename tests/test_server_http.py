@@ -46,7 +46,8 @@ def raw(client: httpx.Client, data: bytes) -> tuple[int, dict[str, Any]]:
 
 def test_models() -> None:
     with FakeHost() as host, serving(host) as client:
-        assert client.get("/v1/models").json() == {"object": "list", "data": [MODEL]}
+        for path in ("/v1/models", "/v1/models/"):
+            assert client.get(path).json() == {"object": "list", "data": [MODEL]}
         assert client.get("/v1/models/fake").json() == MODEL
         assert client.head("/v1/models").status_code == 200
         for name in ("other", "a/b", "a%20b", "%2e%2e%2fetc"):

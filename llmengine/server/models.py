@@ -22,6 +22,8 @@ blueprint.add_route(models, "/v1/models", methods=["GET", "HEAD"])
 
 @blueprint.get("/v1/models/<name:path>")
 async def model(request: Request, name: str) -> HTTPResponse:
+    if not name:  # a slash and nothing behind it
+        return await models(request)
     state = state_of(request)
     state.check_model(unquote(name))
     return HTTPResponse(wire.encode(_model(state)), content_type="application/json")
