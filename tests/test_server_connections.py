@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from answers import GIVEN
+from dialects import CALL
 from fakes import FakeHost
 from patience import PATIENCE
 from serving import config, events, eventually, serving
@@ -201,3 +203,22 @@ def test_what_outlasts_the_drain_ends_with_an_error() -> None:
         connection.close()
         assert b'"code":"model_unavailable"' in found
         assert b"[DONE]" not in found
+
+
+def test_an_answer_is_not_whole_because_another_is() -> None:
+    def script(request: Any) -> str:
+        return CALL * request.id.endswith("-0") + "x" * 4000
+
+    with FakeHost(script, delay=0.01) as host:
+        host.drain = lambda timeout: False  # type: ignore[method-assign]
+        with serving(host) as client:
+            body = {**BODY, "stream": True, "n": 2, "tools": GIVEN, "parallel_tool_calls": False}
+            connection = send(client, "/v1/chat/completions", body)
+            assert eventually(lambda: len(host.cancelled) == 1)
+        found = b""
+        while chunk := connection.recv(65536):
+            found += chunk
+        connection.close()
+        assert found.count(b'"finish_reason":"tool_calls"') == 1
+        assert b'"finish_reason":"stop"' not in found
+        assert b'"code":"model_unavailable"' in found

@@ -65,7 +65,7 @@ class Dispatcher:
     def stop(self, request_id: str) -> None:
         """End a request early; unlike `cancel`, its last output still comes."""
         if request_id in self._jobs:
-            self._jobs[request_id].stopped = True
+            self._jobs[request_id].stopped.add(request_id)
             self._host.cancel(request_id)
 
     def _spread(self, outputs: Sequence[Output]) -> None:
@@ -87,7 +87,7 @@ class Job:
         self._ids = ids
         self._complete: set[str] = set()
         self._unfinished = len(ids)
-        self.stopped = False  # whether a client ended it
+        self.stopped: set[str] = set()  # those that were ended early
         self.failed: tuple[int, Output] | None = None  # what the iteration ended with
         self._outputs: asyncio.Queue[Output | None] = asyncio.Queue()
 
@@ -134,7 +134,7 @@ class Job:
             ping.cancel()
 
     def _failure(self, output: Output) -> EngineError | None:
-        if output.finish_reason == "cancelled" and not self.stopped:
+        if output.finish_reason == "cancelled" and output.request_id not in self.stopped:
             return ModelUnavailable("the server is shutting down")
         if output.finish_reason == "error":
             unexplained = Internal("the engine gave no reason").info
