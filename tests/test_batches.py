@@ -186,6 +186,19 @@ def test_what_is_no_upload_is_refused(client: httpx.Client, kind: str, body: byt
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_the_letters_of_a_boundary_end_no_file(api: openai.OpenAI, client: httpx.Client) -> None:
+    content = b"edge --edge\r\n-- edge--\r\n"
+    form = (
+        b'--edge\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        b'--edge\r\nContent-Disposition: form-data; name="file"; filename="edge"\r\n\r\n%b\r\n'
+        b"--edge--\r\n"
+    )
+    kind = {"content-type": "multipart/form-data; boundary=edge"}
+    made = client.post("/v1/files", content=form % content, headers=kind).json()
+    assert (made["filename"], made["bytes"]) == ("edge", len(content))
+    assert api.files.content(made["id"]).content == content
+
+
 def test_a_file_that_is_wrong_fails_with_its_lines(api: openai.OpenAI) -> None:
     lines = (
         line("a", ask("hi")) + line("a", ask("hi")) + line("b", ask("hi"), "/v1/embeddings")

@@ -7,6 +7,7 @@ import secrets
 from sanic import Blueprint, HTTPResponse, Request
 from sanic.headers import parse_content_header
 from sanic.request.form import parse_multipart_form
+from sanic.request.parameters import RequestParameters
 
 from llmengine.errors import InvalidRequest, NotFound
 from llmengine.log import printable
@@ -92,7 +93,7 @@ def _parsed(kind: str, body: bytes) -> tuple[str, bytes]:
         boundary = str(parameters.get("boundary", "")).encode()
         if form != "multipart/form-data" or not boundary:
             raise ValueError("no form")
-        fields, files = parse_multipart_form(body, boundary)  # type: ignore[no-untyped-call]
+        fields, files = _form(body, boundary)
     except (ValueError, LookupError, TypeError):  # whatever a parser makes of what is no form
         raise InvalidRequest(
             "a form is expected: multipart/form-data with `file` and `purpose`"
@@ -109,6 +110,20 @@ def _parsed(kind: str, body: bytes) -> tuple[str, bytes]:
     if file is None:
         raise InvalidRequest("`file` is missing", param="file")
     return printable(file.name)[:MAX_NAME], file.body
+
+
+def _form(body: bytes, boundary: bytes) -> tuple[RequestParameters, RequestParameters]:
+    """The fields and the files of a form.
+
+    Sanic ends a part where the letters of the boundary stand, be it in the middle of a file: it
+    gets one that stands nowhere else.
+    """
+    own = secrets.token_hex(16).encode()
+    whole = (b"\r\n" + body).replace(b"\r\n--" + boundary, b"\r\n--" + own)
+    found: tuple[RequestParameters, RequestParameters] = parse_multipart_form(  # type: ignore[no-untyped-call]
+        whole, own
+    )
+    return found
 
 
 def _json(found: object) -> HTTPResponse:
