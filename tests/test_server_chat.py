@@ -224,6 +224,7 @@ def test_defaults_come_from_the_config_and_null_is_absent(host: FakeHost) -> Non
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"audio": {"voice": "alloy"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"moderation": {"model": "omni"}}, "moderation"),
         ({"store": True}, "store"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"service_tier": "priority"}, "service_tier"),
@@ -263,6 +264,8 @@ def test_what_changes_nothing_is_taken(client: httpx.Client) -> None:
         parallel_tool_calls=False,
         safety_identifier="s",
         prompt_cache_key="k",
+        prompt_cache_options={"mode": "explicit"},
+        moderation=None,
         audio=None,
     )
     assert response.status_code == 200

@@ -19,6 +19,7 @@ HARMLESS = frozenset(
     {
         "metadata",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",
         "user",
@@ -29,6 +30,7 @@ HARMLESS = frozenset(
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     "audio": (),
     "modalities": (["text"],),
+    "moderation": (),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "verbosity": ("medium",),
