@@ -142,6 +142,15 @@ def test_a_name_given_twice_is_told(client: httpx.Client) -> None:
     assert error["message"] == "`n` is given twice"
 
 
+def test_a_name_given_twice_among_very_many_is_told(client: httpx.Client) -> None:
+    # To look for each of them in all the others would take minutes, and hours in larger bodies.
+    many = ",".join(f'"{n}":0' for n in range(90_000))
+    error = refused(
+        client.post(PATHS[1], content=raw(PATHS[1], f'"x":{{{many},"n":1,"n":2}}'.encode()))
+    )
+    assert error["message"] == "`n` is given twice"
+
+
 WRONG: list[tuple[str, Any]] = [
     *((name, value) for name in NUMBERS.split() for value in ("0.5", True, [], {}, 1e9, -1e9)),
     *((name, value) for name in INTEGERS.split() for value in ("1", True, [], {}, 0.5, 10**30)),
