@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from serving import config, eventually
 
 from llmengine.errors import EngineOverloaded
+from llmengine.server.responses_store import ResponseStore, Stored
 
 TOOLS = [{"type": "function", **each["function"], "strict": False} for each in GIVEN]
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -324,6 +325,26 @@ def test_items_that_come_twice_are_paged_through_once() -> None:
         assert said == ["0", "Hello, world!", "Hello, world!", "1", "2"]
         reference = {"type": "item_reference", "id": listed[-1].id}
         assert answered(client, [reference])["status"] == "completed"
+
+
+def test_a_stored_answer_is_read_once_however_often_it_is_referred_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+    get = ResponseStore.get
+
+    def counted(store: ResponseStore, key: str, id: str) -> Stored | None:
+        read.append(id)
+        return get(store, key, id)
+
+    with served() as (host, client):
+        made = [answered(client, text) for text in "ab"]
+        monkeypatch.setattr(ResponseStore, "get", counted)
+        inputs = [f"msg_{each['id'].removeprefix('resp_')}_i0" for each in made]
+        references = [{"type": "item_reference", "id": each} for each in inputs * 10]
+        answered(client, references)
+        assert prompts(host)[-1] == "[user:a][user:b]" * 10
+        assert sorted(read) == sorted(each["id"] for each in made)
 
 
 def test_another_server_finds_them_but_not_for_another_key(tmp_path: Path) -> None:

@@ -43,9 +43,10 @@ def test_what_is_kept_is_found_again(at: Path) -> None:
     found = store(at).get("key", "resp_1")
     assert found == stored("resp_1")
     assert found is not None
-    assert found.item("msg_1_0") == found.response.output[0]
-    assert found.item("msg_in") == found.input[0]
-    assert found.item("msg_2_0") is None
+    assert found.items({"msg_1_0", "msg_in", "msg_2_0"}) == {
+        "msg_1_0": found.response.output[0],
+        "msg_in": found.input[0],
+    }
 
 
 def test_keys_are_apart_and_not_in_the_folder(at: Path) -> None:

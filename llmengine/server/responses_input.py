@@ -40,6 +40,15 @@ def response_of(item_id: str) -> str:
     return f"resp_{parts[1]}" if len(parts) == 3 else ""
 
 
+def referenced(given: str | Sequence[InputItem]) -> dict[str, set[str]]:
+    """The ids of the items that `given` refers to, by the responses that they belong to."""
+    found: dict[str, set[str]] = {}
+    for item in () if isinstance(given, str) else given:
+        if item.id is not None and _kind(item) == "item_reference":
+            found.setdefault(response_of(item.id), set()).add(item.id)
+    return found
+
+
 def distinct(items: Iterable[Item], response: str) -> list[Item]:
     """`items` with an id for each: clients that page through them go on from the last one's."""
     found: dict[str, Item] = {}
@@ -48,6 +57,10 @@ def distinct(items: Iterable[Item], response: str) -> list[Item]:
             item = replace(item, id=item_id(type(item), response, f"t{at}"))
         found[item.id] = item
     return list(found.values())
+
+
+def _kind(item: InputItem) -> str:
+    return item.type or ("message" if item.role else "item_reference")
 
 
 class Items:
@@ -68,7 +81,7 @@ class Items:
 
     def _item(self, at: int, item: InputItem) -> Item:
         where = f"input[{at}]"
-        kind = item.type or ("message" if item.role else "item_reference")
+        kind = _kind(item)
         if kind == "message":
             return self._message(at, item)
         if kind == "reasoning":

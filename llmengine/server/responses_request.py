@@ -24,7 +24,7 @@ from llmengine.server.dialect import chat_body, instructed, worded
 from llmengine.server.format import Head
 from llmengine.server.preparation import Prepared, prepared
 from llmengine.server.responses_body import FunctionTool, ResponsesBody, TextConfig
-from llmengine.server.responses_input import Items, distinct, messages, response_of
+from llmengine.server.responses_input import Items, distinct, messages, referenced
 from llmengine.server.responses_store import Stored
 from llmengine.server.responses_wire import Item, Response
 from llmengine.server.state import State
@@ -146,13 +146,13 @@ def _before(state: State, key: str, body: ResponsesBody) -> list[Item]:
 
 
 def _items(state: State, head: Head, key: str, body: ResponsesBody) -> list[Item]:
-    def find(id: str) -> Item | None:
-        stored: Stored | None = state.responses.get(key, response_of(id))
-        return stored.item(id) if stored else None
-
     if body.input is None:
         raise InvalidRequest("`input` is missing", param="input")
-    return Items(head.id, find).of(body.input)
+    found: dict[str, Item] = {}
+    for response, ids in referenced(body.input).items():  # each is read once: it may be long
+        stored: Stored | None = state.responses.get(key, response)
+        found |= stored.items(ids) if stored else {}
+    return Items(head.id, found.get).of(body.input)
 
 
 def _chat(body: ResponsesBody, items: list[Item]) -> ChatBody:

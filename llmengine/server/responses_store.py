@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Set
 from hashlib import blake2b
 from pathlib import Path
 
@@ -27,9 +28,9 @@ class Stored(Struct):
     response: Response
     input: list[Item]
 
-    def item(self, id: str) -> Item | None:
-        found = (each for each in (*self.response.output, *self.input) if each.id == id)
-        return next(found, None)
+    def items(self, ids: Set[str]) -> dict[str, Item]:
+        """Those of its items that have one of `ids`."""
+        return {each.id: each for each in (*self.input, *self.response.output) if each.id in ids}
 
 
 _decode = msgspec.json.Decoder(Stored).decode
