@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,11 +57,11 @@ def instructed(instructions: str | None, messages: Sequence[Message]) -> list[Me
 def joined(parts: Sequence[ContentPart]) -> str | list[ContentPart]:
     """Parts of a message, of which several texts in a row become one."""
     found: list[ContentPart] = []
-    for part in parts:
-        if part.type == "text" and found and found[-1].type == "text":
-            found[-1] = ContentPart("text", f"{found[-1].text}\n\n{part.text}")
+    for texts, run in itertools.groupby(parts, lambda part: part.type == "text"):
+        if texts:
+            found.append(ContentPart("text", "\n\n".join(each.text or "" for each in run)))
         else:
-            found.append(part)
+            found += run
     if all(each.type == "text" for each in found):
         return (found[0].text or "") if found else ""
     return found
