@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -101,6 +102,9 @@ def test_raw_takes_the_pipe_byte_for_byte(run, host):
          'temperature must be a number from 0 to 100, not "200"'),
         (["hi", "-o", "temperature", "nan"], None,
          'temperature must be a number from 0 to 100, not "nan"'),
+        (["hi", "-o", "stop", os.fsdecode(b"caf\xe9")], None,
+         "stop must be a list of strings of at most 256 characters, 16 at most"
+         " without NUL bytes and invalid UTF-8"),
         (["hi", "-o", "temprature", "1"], None,
          "no such sampling parameter: temprature; did you mean temperature?"),
         (["hi", "--raw", "-s", "x"], None,

@@ -31,10 +31,9 @@ def parse(key: str, text: str) -> Any:
     Lists and tables are JSON; a list may also stand plain, its items separated by commas.
     """
     declared = option(key)
-    if key == "stop" and not text.startswith("["):
-        # White space counts in a stop string.
-        text = msgspec.json.encode(text.split(",")).decode()
     try:
+        if key == "stop" and not text.startswith("["):
+            return values.check(text.split(","), declared)  # white space counts in a stop string
         return values.parse(text, declared)
     except ValueError as error:
         raise _refusal(key, error) from error
