@@ -23,6 +23,8 @@ from llmengine.cli.repl.transcript import Message
 from llmengine.errors import ErrorInfo
 from llmengine.sampling import SamplingParams
 
+LATIN = os.fsdecode(b"caf\xe9")  # as a terminal gives what is no UTF-8
+
 
 class Paper:
     """A screen that keeps what it shows; an exception among the lines to read is raised."""
@@ -152,6 +154,11 @@ def test_an_answer_cut_by_max_tokens_says_so(host):
         ("/set heat 1", "no such sampling parameter: heat; `llmengine config options` lists them"),
         ("/set top_p 2", 'top_p must be a number from 0 to 1, not "2"'),
         ("/set think maybe", "/set think takes on or off, not maybe"),
+        ("/clear the table", "/clear takes no argument; what begins with a space is a message"),
+        ("/q now", "/exit takes no argument; what begins with a space is a message"),
+        (f"/set stop {LATIN}", "the message is not UTF-8: byte 0xe9 after 13 characters"),
+        (f"/system {LATIN}", "the message is not UTF-8: byte 0xe9 after 11 characters"),
+        (LATIN, "the message is not UTF-8: byte 0xe9 after 3 characters"),
     ],
 )
 def test_a_wrong_command_is_one_line(host, line, complaint):

@@ -32,6 +32,14 @@ class Command(Struct, frozen=True):
     run: Callable[[Repl, str], None]
     takes: Literal["", "file", "setting"] = ""  # what its argument is completed from
 
+    def obey(self, repl: Repl, argument: str) -> None:
+        """Raises InvalidRequest for an argument where it takes none, and what else goes wrong."""
+        if argument and not self.arguments:
+            raise InvalidRequest(
+                f"/{self.name} takes no argument; what begins with a space is a message"
+            )
+        self.run(repl, argument)
+
 
 def find(name: str) -> Command:
     """The command of that name; InvalidRequest with the nearest one if there is none."""

@@ -12,6 +12,7 @@ from llmengine.chat.delta import Delta
 from llmengine.cli.answer import dropped, summary
 from llmengine.cli.repl import commands
 from llmengine.cli.repl.conversation import Conversation
+from llmengine.cli.stdin import check_text
 from llmengine.cli.writer import Writer
 from llmengine.core import Host, ModelInfo, Stats
 from llmengine.errors import ContextLengthExceeded, EngineError
@@ -62,10 +63,10 @@ class Repl:
     def handle(self, text: str) -> None:
         """Obey a command or answer a message; what goes wrong is told, and the loop goes on."""
         try:
-            command = commands.split(text)
+            command = commands.split(check_text(text, "the message"))
             if command is not None:
                 name, argument = command
-                commands.find(name).run(self, argument)
+                commands.find(name).obey(self, argument)
             elif text.strip():
                 self.show(self.conversation.ask(text))
         except ContextLengthExceeded as error:
