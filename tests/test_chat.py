@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -157,6 +158,18 @@ def test_without_a_writable_history_it_works_all_the_same(start, home):
     session.prompt()
     session.ask("hi")
     session.wait("Hello, world!")
+
+
+def test_a_history_that_becomes_unwritable_disturbs_nobody(start, home):
+    session = start()
+    session.prompt()
+    shutil.rmtree(history(home).parent)
+    session.ask("hi")
+    session.wait("Hello, world!")
+    assert "Unhandled exception" not in session.before
+    session.prompt()
+    session.press(UP)
+    session.wait("hi")
 
 
 def test_tab_completes_a_command(start):

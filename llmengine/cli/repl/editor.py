@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -45,7 +46,14 @@ def open_history(path: Path) -> History:
         path.chmod(0o600)
     except OSError:
         return InMemoryHistory()
-    return FileHistory(path)
+    return _History(path)
+
+
+class _History(FileHistory):
+    def store_string(self, string: str) -> None:
+        """A message is sent all the same where the disk is full or the folder is gone."""
+        with suppress(OSError):
+            super().store_string(string)
 
 
 def _bindings() -> KeyBindings:
