@@ -81,6 +81,14 @@ def test_a_closed_stdout_is_one_line():
     assert done.stderr.startswith("error: nowhere to answer: stdout is closed\n")
 
 
+def test_a_closed_stderr_is_no_error():
+    shell = f"exec {sys.executable} {FAKE} run hi --think --stats 2>&-"
+    answer = "Let me see.</think>Four."
+    environment = {**os.environ, "FAKE_ANSWER": answer}
+    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, env=environment, text=True)
+    assert (done.returncode, done.stdout) == (0, "Four.\n")
+
+
 def test_only_what_is_needed_is_imported():
     code = (
         "import sys; from fakes import FakeHost; from llmengine.cli import local, main;"

@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command line; its errors go to stderr, one line each."""
+    if sys.stderr is None:
+        _open_stderr()
     try:
         if completion.VARIABLE in os.environ:
             typer.completion.completion_init()  # type: ignore[attr-defined]  # teach it the shells
@@ -92,6 +94,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _report(error)
 
 
+def _open_stderr() -> None:
+    """Its caller closed it: what goes there is lost, and no other file gets its number."""
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (until the end)
+    os.set_inheritable(sys.stderr.fileno(), True)
+
+
 def _report(error: Exception) -> int:
     if isinstance(error, EngineError):
         message, code = error.message, error.exit_code
@@ -103,8 +111,6 @@ def _report(error: Exception) -> int:
         kind = type(error).__name__
         message = f"internal error: {kind}: {error} ({RAISE_ERRORS}=1 shows where)"
         code = 1
-    if sys.stderr is None:
-        return code
     label = "\x1b[31merror:\x1b[0m" if log.colour_allowed(sys.stderr) else "error:"
     for line in message.splitlines():
         print(label, log.printable(line), file=sys.stderr)
