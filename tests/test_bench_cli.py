@@ -19,6 +19,7 @@ from llmengine.bench.report import Machine, Report, Row, Spread, encode
 from llmengine.cli import main
 from llmengine.config import Config
 from llmengine.errors import ModelUnavailable
+from llmengine.keys import KeyFile, generated
 from llmengine.settings import load
 
 QUICK = ["--shape", "tiny", "--prompt", "8", "--generate", "4", "--depth", "0", "-r", "2"]
@@ -106,6 +107,7 @@ def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.model
 def test_a_server_of_ours_is_started_and_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    KeyFile().add(generated()[1])  # the user's keys guard other servers
     code, out, err = run(
         capsys, "serve", "--workload", "random,json-schema,multi-turn", "--requests", "2",
         "--clients", "2", "--output", "6", "--turns", "2", "--goodput", "ttft:60000", "tpot:60000",

@@ -82,6 +82,7 @@ def _running(settings: Path, log: int) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "llmengine", "serve", "--config", str(settings)]
     # The file has all settings: variables would override it.
     environment = {key: each for key, each in os.environ.items() if key[:11] != "LLM_ENGINE_"}
+    environment["XDG_CONFIG_HOME"] = str(settings.parent)  # where no keys of the user's are
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
