@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import shape
 from llmengine import usage
+from llmengine.bench.shaped import shaped
 from llmengine.config import CacheConfig, Config, ModelConfig, ServerConfig
 from llmengine.core import Request
 from llmengine.engine.engine import Engine
@@ -20,30 +21,32 @@ MEBIBYTE = 1 << 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="a GGUF file, or a shape to be made with random weights")
+    parser.add_argument("model", help="a GGUF file, or a shape like tiny-152k for random weights")
     parser.add_argument("--cells", type=int, default=4096)
     parser.add_argument("--slots", type=int, default=4)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp"))
     given = parser.parse_args()
-    path = Path(given.model)
-    if given.model in shape.SHAPES:
-        path = given.folder / f"{given.model}.gguf"
-        if not path.exists():
-            shape.write(path, shape.SHAPES[given.model])
-            gc.collect()
     config = Config(
-        model=ModelConfig(model_path=str(path), context_size=given.cells, device="cpu"),
+        model=ModelConfig(model_path=given.model, context_size=given.cells, device="cpu"),
         server=ServerConfig(max_concurrent_requests=given.slots),
         cache=CacheConfig(max_sequences=4, max_size_mb=0, disk=False),
     )
+    with ExitStack() as stack:
+        if not Path(given.model).exists():
+            made = shaped(given.model, config, given.cells, lambda text: None)
+            _, config = stack.enter_context(made)
+            gc.collect()
+        _measure(config, given.cells, given.slots)
+
+
+def _measure(config: Config, cells: int, slots: int) -> None:
     before = usage.process().memory_bytes
-    dry = DryModel(path, config)
-    need = dry.footprint(config, cells=given.cells, sequences=given.slots + 4, threads=2)
+    dry = DryModel(Path(config.model.model_path), config)
+    need = dry.footprint(config, cells=cells, sequences=slots + 4, threads=2)
     dry.close()
     print(f"foreseen: {need}, own {OVERHEAD // MEBIBYTE} MiB")
     with Engine(config) as engine:
         loaded = usage.process().memory_bytes
-        _fill(engine, given.cells, given.slots)
+        _fill(engine, cells, slots)
         full = usage.process().memory_bytes
     taken = full - before
     foreseen = need.host + OVERHEAD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -84,3 +85,11 @@ def test_links_lead_somewhere(document: Path) -> None:
         target = (document.parent / name) if name else document
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_what_benchmarks_import_is_there(path: Path) -> None:
+    """Few of them have tests of their own."""
+    importlib.import_module(f"benchmarks.{path.stem}")
