@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -273,6 +274,33 @@ def test_a_file_is_warmed_by_a_model_of_its_own(
         2,
         "error: nothing.txt: No such file or directory\n",
     )
+
+
+@pytest.mark.parametrize("label", [(), ("--label", os.fsdecode(b"caf\xe9"))])
+def test_a_label_is_text(folder: Path, capsys: Capture, label: tuple[str, ...]) -> None:
+    name = os.fsdecode(b"more\xff.txt")
+    Path(name).write_text("Be brief.")
+    byte = "0xe9 after 3" if label else "0xff after 4"
+    assert refused(capsys, "warm", name, *label) == (
+        2,
+        f"error: the label (--label gives another) is not UTF-8: byte {byte} characters\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "--path", "here"),
+        ("warm", "more.txt", "-m", "tiny"),
+        ("stats", "--set", "cache.path=here"),
+    ],
+)
+def test_flags_for_the_disk_do_not_go_with_a_server(
+    folder: Path, capsys: Capture, arguments: tuple[str, ...]
+) -> None:
+    Path("more.txt").write_text("Be brief.")
+    code, errors = refused(capsys, *arguments, "--url", "http://127.0.0.1:1")
+    assert (code, "exclude each other: a server has its own" in errors) == (2, True)
 
 
 # Words

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmengine.cli.options import takes_settings
+from llmengine.cli.stdin import check_text
 from llmengine.errors import InvalidRequest
 from llmengine.settings import Settings
 
@@ -97,13 +98,15 @@ def warm(
     from llmengine.cli import cache_warming
 
     found = warm_file.read(file)
+    label = check_text(label or file, "the label (--label gives another)")
     if url:
         from llmengine.cli.cache_access import remote
 
-        body = cache_warming.body(found, label or file)
+        _check_flags(settings)
+        body = cache_warming.body(found, label)
         done = remote(settings.config, url, key).warm(body)
     else:
-        done = cache_warming.warm(settings.config, found, label or file)
+        done = cache_warming.warm(settings.config, found, label)
     if json:
         _print_json(done)
     else:
@@ -178,7 +181,18 @@ def verify(settings: Settings, url: Url = "", key: Key = "", json: Json = False)
 def _opened(settings: Settings, url: str, key: str) -> AbstractContextManager[CacheControl]:
     from llmengine.cli.cache_access import opened
 
+    if url:
+        _check_flags(settings)
     return opened(settings.config, url, key)
+
+
+def _check_flags(settings: Settings) -> None:
+    """Raises InvalidRequest where a flag is about what a server has of its own."""
+    for path in ("cache.path", "model.model_path", "model.context_size"):
+        if settings.sources[path].startswith("--"):
+            raise InvalidRequest(
+                f"{settings.sources[path]} and --url exclude each other: a server has its own"
+            )
 
 
 def _ask(count: int) -> None:
