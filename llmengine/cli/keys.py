@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from llmengine.cli import table
 from llmengine.cli.options import takes_settings
+from llmengine.cli.stdin import check_text
 from llmengine.cli.table import Column
-from llmengine.keys import Key, KeyFile, generated
+from llmengine.errors import InvalidRequest
+from llmengine.keys import LEAST_URGENT, MOST_URGENT, Key, KeyFile, Scope, generated
 from llmengine.settings import Settings
 
 app = typer.Typer(help="Make, list and revoke the API keys of a server.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Limit = Annotated[int, typer.Option(metavar="COUNT", help="0: no limit.")]
+Limit = Annotated[int, typer.Option(min=0, metavar="COUNT", help="0: no limit.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -29,25 +31,36 @@ def keys(context: typer.Context) -> None:
 @takes_settings("server.keys_file", quiet=True)
 def add(
     settings: Settings,
-    label: Annotated[str, typer.Option(help="Whose it is, for you to remember.")] = "",
+    label: Annotated[
+        str, typer.Option(metavar="TEXT", help="Whose it is, for you to remember.")
+    ] = "",
     scope: Annotated[
-        list[str] | None,
-        typer.Option(help="inference, admin or metrics; may be repeated. [default: inference]"),
-    ] = None,
+        list[str],
+        typer.Option(metavar="SCOPE", help="inference, admin or metrics; may be repeated."),
+    ] = ["inference"],  # noqa: B006  (typer reads it, nobody writes it)
     requests_per_minute: Limit = 0,
     tokens_per_minute: Limit = 0,
     max_concurrent: Limit = 0,
     priority: Annotated[
-        int, typer.Option(help="From -8, the most urgent, to 8; requests may have less.")
+        int,
+        typer.Option(
+            min=MOST_URGENT,
+            max=LEAST_URGENT,
+            metavar="N",
+            help="From -8, the most urgent, to 8; requests may have less.",
+        ),
     ] = 0,
 ) -> None:
     """Make a key and print it.
 
     It is shown this once: the file has only its hash.
     """
+    unknown = [each for each in scope if each not in get_args(Scope)]
+    if unknown:
+        raise InvalidRequest(f"--scope {unknown[0]}: choose inference, admin or metrics")
     secret, key = generated(
-        label=label,
-        scopes=scope or ["inference"],
+        label=check_text(label, "the label"),
+        scopes=scope,
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         max_concurrent=max_concurrent,
