@@ -17,8 +17,9 @@ import tomli
 from llmengine.bench import local, own_server
 from llmengine.bench.report import Machine, Report, Row, Spread, encode
 from llmengine.cli import main
+from llmengine.cli.bench_output import Output
 from llmengine.config import Config
-from llmengine.errors import ModelUnavailable
+from llmengine.errors import InvalidRequest, ModelUnavailable
 from llmengine.keys import KeyFile, generated
 from llmengine.settings import load
 
@@ -72,6 +73,20 @@ def test_an_interrupted_run_reports_what_there_is(
     assert len(json.loads(out)["rows"]) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_what_was_measured_is_shown_where_it_cannot_be_saved(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machine = Machine(
+        system="Linux", processor="CPU", cores=2, memory=1, llmengine="0", llama_cpp="0"
+    )
+    row = Row(group="pp512", load="d0", figures={"tokens_per_second": Spread.of([10.0])})
+    report = Report(kind="model", target="m", started="now", machine=machine, rows=[row])
+    with pytest.raises(InvalidRequest, match="cannot write /dev/full: No space left on device"):
+        Output(csv=True, save=Path("/dev/full")).write(report)
+    assert capsys.readouterr().out.splitlines()[1] == "pp512 @ d0,tokens_per_second,10,10,10,1"
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -79,6 +94,7 @@ def test_an_interrupted_run_reports_what_there_is(
         (["--shape", "tiny", "-m", "x"], "--model and --shape exclude each other"),
         (["--shape", "llama-9b"], "no shape is called 'llama-9b'"),
         (["--plot", "none/a.html"], "there is no folder for none/a.html"),
+        (["--save", "."], ". is a folder; name a file in it"),
         (["--depth", "1,x"], "--depth '1,x' is no list of numbers"),
         (["serve", "--workload", "odd"], "no workload is called 'odd'; known are random,"),
         (["serve", "--rate", "fast"], "--rate 'fast' is no list of requests per second"),

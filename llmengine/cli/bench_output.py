@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from msgspec import Struct
 
+from llmengine.cli import file
 from llmengine.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -41,29 +43,56 @@ class Output(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.json and self.csv:
             raise InvalidRequest("--json and --csv exclude each other")
-        for file in (self.save, self.plot):
-            if file is not None and not file.absolute().parent.is_dir():
-                raise InvalidRequest(f"there is no folder for {file}")
+        for path in (self.save, self.plot):
+            if path is not None:
+                _check_writable(path)
         if self.plot is not None:
             from llmengine.bench import plot
 
             plot.check()
 
     def write(self, report: Report) -> None:
-        from llmengine.bench.report import encode, encode_csv
+        """Files first, as a pipe may be closed; where they cannot be written, stdout has it all."""
+        try:
+            self._keep(report)
+        finally:
+            self._show(report)
+
+    def _keep(self, report: Report) -> None:
+        from llmengine.bench.report import encode
 
         if self.save is not None:
-            self.save.write_text(encode(report), encoding="utf-8")
+            _write(self.save, encode(report))
         if self.plot is not None:
             from llmengine.bench import plot
 
-            self.plot.write_text(plot.page(report), encoding="utf-8")
+            _write(self.plot, plot.page(report))
+
+    def _show(self, report: Report) -> None:
+        from llmengine.bench.report import encode, encode_csv
+
         if self.json:
             sys.stdout.write(encode(report))
         elif self.csv:
             sys.stdout.write(encode_csv(report))
         else:
             show_report(report)
+
+
+def _check_writable(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise InvalidRequest(f"there is no folder for {path}")
+    if path.is_dir():
+        raise InvalidRequest(f"{path} is a folder; name a file in it")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InvalidRequest(f"cannot write {path}: Permission denied")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise file.inaccessible("write", path, error) from error
 
 
 def say(line: str) -> None:
