@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -44,6 +44,22 @@ def test_no_help_line_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], ["config", "--help"]):
         assert main.run(arguments) == 0
         assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+def helps(command: Any, *names: str) -> Iterator[tuple[str, ...]]:
+    """The commands below `command`, by their names."""
+    yield names
+    for name, each in getattr(command, "commands", {}).items():
+        yield from helps(each, *names, name)
+
+
+@pytest.mark.parametrize("names", [*helps(typer.main.get_command(main.app))], ids=" ".join)
+def test_help_has_no_words_of_python(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run([*names, "--help"]) == 0
+    flags = capsys.readouterr().out.partition("Options:\n")[2]
+    assert re.findall(r"<[\w\[\] ]+>", flags) == []
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

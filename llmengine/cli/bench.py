@@ -41,8 +41,12 @@ app.command("serve")(serve)
 def model(
     settings: Settings,
     shape: Shape = "",
-    prompt: Annotated[int, typer.Option(min=0, help="Tokens of a prompt; 0: no such test.")] = 512,
-    generate: Annotated[int, typer.Option(min=0, help="Tokens to generate; 0: none.")] = 128,
+    prompt: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Tokens of a prompt; 0: no such test.")
+    ] = 512,
+    generate: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Tokens to generate; 0: none.")
+    ] = 128,
     depth: Annotated[
         str, typer.Option(metavar="N,N,...", help="Tokens that come before them.")
     ] = "0,4096",
@@ -50,10 +54,11 @@ def model(
         str, typer.Option(metavar="N,N,...", help="Streams that are decoded together; '': none.")
     ] = "1,2,4,8,16,32",
     repetitions: Annotated[
-        int, typer.Option("--repetitions", "-r", min=1, help="Of each test.")
+        int, typer.Option("--repetitions", "-r", min=1, metavar="N", help="Of each test.")
     ] = 5,
     seconds: Annotated[
-        float, typer.Option(min=0, help="After so long a test is not repeated again.")
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="After so long a test is not repeated again."),
     ] = 60.0,
     limits: Annotated[bool, typer.Option(help="Measure the machine's limits as well.")] = True,
     json: Json = False,
@@ -87,13 +92,14 @@ def model(
         local.measure(config, plan, found, progress, with_limits=limits)
 
 
-Report = Annotated[Path, typer.Argument(metavar="FILE.json", help="A report of --json or --save.")]
+def _report(metavar: str) -> Any:
+    return typer.Argument(metavar=metavar, help="A report of --json or --save.")
 
 
 @app.command()
 def compare(
-    before: Report,
-    after: Report,
+    before: Annotated[Path, _report("BEFORE.json")],
+    after: Annotated[Path, _report("AFTER.json")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two reports, figure by figure.

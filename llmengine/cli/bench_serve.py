@@ -68,16 +68,20 @@ def serve(
     output: Annotated[int | None, _size("Tokens of an answer.")] = None,
     prefix: Annotated[int | None, _size("Tokens of what is shared, or long.")] = None,
     turns: Annotated[int | None, _size("Turns of a conversation.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Measure each load so often.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Measure each load so often.")
+    ] = 1,
     goodput: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY:MS", help="What a good request keeps to, like ttft:500 tpot:50 e2el:9000."
         ),
     ] = None,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="KEY:MS", hidden=True)] = None,
     body: Annotated[str, typer.Option(metavar="JSON", help="Parameters of every request.")] = "",
-    seed: Annotated[int | None, typer.Option(help="Ask the same in every run.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Ask the same in every run.")
+    ] = None,
     json: Json = False,
     csv: Csv = False,
     save: Save = None,

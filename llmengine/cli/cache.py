@@ -85,7 +85,9 @@ def show(settings: Settings, id: Id, url: Url = "", key: Key = "", json: Json = 
 def warm(
     settings: Settings,
     file: Annotated[str, typer.Argument(help="Text, or chat messages (*.json).", metavar="FILE")],
-    label: Annotated[str, typer.Option("--label", help="What to call it; else FILE.")] = "",
+    label: Annotated[
+        str, typer.Option("--label", metavar="TEXT", help="What to call it; else FILE.")
+    ] = "",
     url: Url = "",
     key: Key = "",
     json: Json = False,

@@ -28,7 +28,7 @@ SETTINGS = (
     "model.context_size",
 )
 
-SystemOption = Annotated[str, typer.Option("--system", "-s", help="System prompt.")]
+SystemOption = Annotated[str, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")]
 PairsOption = Annotated[
     list[str],
     typer.Option(
@@ -50,11 +50,15 @@ def run(
     option: PairsOption = [],  # noqa: B006  (typer reads it, nobody writes it)
     image: Annotated[
         list[Path],
-        typer.Option("--image", help="Image to look at, with --mmproj; may be repeated."),
+        typer.Option(
+            "--image", metavar="FILE", help="Image to look at, with --mmproj; may be repeated."
+        ),
     ] = [],  # noqa: B006
     audio: Annotated[
         list[Path],
-        typer.Option("--audio", help="Recording to hear, with --mmproj; may be repeated."),
+        typer.Option(
+            "--audio", metavar="FILE", help="Recording to hear, with --mmproj; may be repeated."
+        ),
     ] = [],  # noqa: B006
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     raw: Annotated[
