@@ -288,7 +288,7 @@ PNG = b"\x89PNG\r\n\x1a\n\0"
 
 
 def test_text_that_is_attached_comes_before_the_question_it_goes_with(talk, host, tmp_path):
-    (tmp_path / "notes.md").write_text("Foxes are red.\n", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("Foxes are red.\n", encoding="utf-8-sig")
     talk.attach(tmp_path / "notes.md")
     say(talk, "What are foxes?")
     asked = "notes.md:\n\nFoxes are red.\n\n\nWhat are foxes?"

@@ -63,6 +63,11 @@ def test_a_pipe_is_answered_without_its_last_line_feed(run, host):
     assert asked(host) == user("hi")
 
 
+def test_the_mark_with_which_windows_begins_a_file_is_no_text(run, host):
+    run(stdin=b"\xef\xbb\xbfhi\r\n")
+    assert asked(host) == user("hi")
+
+
 def test_a_pipe_comes_before_the_argument(run, host):
     assert run("write a commit message", stdin=b"+ line\n")[0] == 0
     assert asked(host) == user("+ line\n\nwrite a commit message")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,7 @@ def read(path: str) -> WarmFile:
     """Raises ConfigError for what is no text, and for *.json that is no chat."""
     try:
         with Path(path).expanduser().open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(MAX_BYTES + 1).removeprefix(BOM_UTF8)  # as Windows editors begin it
         if len(data) > MAX_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB")
         if path.endswith(".json"):

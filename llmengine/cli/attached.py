@@ -31,7 +31,7 @@ def recognised(path: Path) -> Media | str:
     data = _read(path)
     if b"\0" not in data:
         try:
-            return data.decode()
+            return data.decode("utf-8-sig")  # Windows editors begin a file with a mark
         except UnicodeDecodeError:
             pass  # it may be an image all the same
     kind = _kind(data)

@@ -17,12 +17,13 @@ def is_piped(stdin: TextIO | None) -> bool:
 def read_prompt(argument: str | None, stdin: TextIO | None, *, raw: bool = False) -> str:
     """What was piped, then a blank line, then the argument; or the one of them that is there.
 
-    The line feeds at the end of the pipe are dropped, as shells do; `raw` keeps them where there
-    is no argument. Raises InvalidRequest when there is nothing, and for NUL and invalid UTF-8.
+    The line feeds at the end of the pipe are dropped, as shells do, and the mark with which Windows
+    begins a file; `raw` keeps both where there is no argument. Raises InvalidRequest when there is
+    nothing, and for NUL and invalid UTF-8.
     """
     piped = _decode(_read(stdin)) if stdin is not None and is_piped(stdin) else ""
     argument = check_text(argument or "", "the prompt")
-    text = piped if raw and not argument else piped.rstrip("\r\n")
+    text = piped if raw and not argument else piped.removeprefix("\ufeff").rstrip("\r\n")
     parts = [part for part in (text, argument) if part.strip() or (raw and part)]
     if not parts:
         raise InvalidRequest("the prompt is empty: give it as an argument or through a pipe")
