@@ -264,7 +264,7 @@ def test_a_file_is_warmed_by_a_model_of_its_own(
 ) -> None:
     cache = hot()
     monkeypatch.setattr(local, "open_engine", lambda _: FakeHost(cache=cache))
-    Path("more.txt").write_text("Be brief.")
+    Path("more.txt").write_text("Be brief.", encoding="utf-8-sig")
     assert out(capsys, "warm", "more.txt").startswith("more.txt: 10 tokens, ")
     entry = cache.list()[-1]
     assert (entry.label, entry.pinned, entry.scope) == ("more.txt", True, "")
@@ -274,6 +274,23 @@ def test_a_file_is_warmed_by_a_model_of_its_own(
         2,
         "error: nothing.txt: No such file or directory\n",
     )
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("setting", "code", "reason"),
+    [
+        ("cache.path=more.txt", 1, "error: more.txt could not be used, see above"),
+        ("cache.disk_max_size_mb=1", 4, "error: the prompt cache has no room to keep "),
+    ],
+)
+def test_what_is_not_kept_on_disk_is_not_warm(
+    capsys: Capture, setting: str, code: int, reason: str
+) -> None:
+    """Memory would have had room for it, until the command ends."""
+    Path("more.txt").write_text("Be brief. " * 200)
+    found, errors = refused(capsys, "warm", "more.txt", "--set", setting)
+    assert (found, errors.splitlines()[-1].startswith(reason)) == (code, True), errors
 
 
 @pytest.mark.parametrize("label", [(), ("--label", os.fsdecode(b"caf\xe9"))])

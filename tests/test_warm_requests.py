@@ -83,7 +83,8 @@ def test_the_end_tells_that_there_was_no_room() -> None:
     assert last.error is not None
     assert (last.error.kind, last.error.message) == (
         "OutOfMemory",
-        "the prompt cache has no room to keep 100 tokens: raise cache.max_size_mb or unpin others",
+        "the prompt cache has no room to keep 100 tokens: "
+        "raise cache.max_size_mb or cache.disk_max_size_mb, or unpin others",
     )
     assert not bench.runner.busy
 

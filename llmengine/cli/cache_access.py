@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmengine.config import CacheConfig, Config
@@ -44,13 +45,16 @@ def _on_disk(settings: CacheConfig) -> Iterator[CacheControl]:
     folder = cache_folder(settings)
     # Looking must not make a folder.
     with closing(PromptCache(None, open_disk(settings) if folder.exists() else None)) as cache:
-        _check(cache, str(folder))
+        check_disk(cache, folder)
         yield cache
-        _check(cache, str(folder))
+        check_disk(cache, folder)
 
 
-def _check(cache: CacheControl, folder: str) -> None:
-    """The tier warns of what happens to the disk and goes on; a command has failed then."""
+def check_disk(cache: CacheControl, folder: Path) -> None:
+    """Raises Internal where it does not work.
+
+    The tier warns of what happens to it and goes on; a command has failed then.
+    """
     disk = cache.stats().disk
     if disk and disk.failures:
         raise Internal(f"{folder} could not be used, see above")

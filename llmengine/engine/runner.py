@@ -161,7 +161,7 @@ class Runner:
         else:
             error = OutOfMemory(
                 f"the prompt cache has no room to keep {sequence.prompt_length} tokens: "
-                "raise cache.max_size_mb or unpin others"
+                "raise cache.max_size_mb or cache.disk_max_size_mb, or unpin others"
             )
             self.fail(sequence, error)
 
