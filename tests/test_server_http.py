@@ -203,6 +203,30 @@ def test_other_origins_are_shut_out_by_default() -> None:
             assert not [name for name in response.headers if name.startswith("access-control")]
 
 
+def test_pages_of_other_origins_have_nothing_computed() -> None:
+    """A form, or a script that need not read the answer, sends without asking first."""
+    own = "http://localhost:8000"
+    with FakeHost() as host, serving(host) as client:
+
+        def status(origin: str, method: str = "POST", path: str = CHAT) -> int:
+            headers = {"Host": "localhost:8000", "Origin": origin, "Content-Type": "text/plain"}
+            content = json.dumps(BODY) if method == "POST" else None
+            return client.request(method, path, headers=headers, content=content).status_code
+
+        for origin in (ORIGIN, "null", "http://localhost:3000", "https://evil.example"):
+            assert status(origin) == 403, origin
+        assert status(ORIGIN, "DELETE", "/v1/cache/entries") == 403
+        assert host.requests == []
+        for origin in (own, "", "chrome-extension://abc", "app://notes"):
+            assert status(origin) == 200, origin
+        assert status(ORIGIN, "GET", "/v1/models") == 200
+    settings = config(enable_cors=True, cors_origins=(ORIGIN,))
+    with FakeHost() as host, serving(host, settings) as client:
+        assert status(ORIGIN) == 200
+        refused = client.post(CHAT, json=BODY, headers={"Origin": "https://evil.example"})
+        assert refused.json()["error"]["code"] == "origin_not_allowed"
+
+
 def test_origins_that_the_config_names_are_let_in() -> None:
     settings = config(enable_cors=True, cors_origins=(ORIGIN,), api_key="k")
     with FakeHost() as host, serving(host, settings) as client:

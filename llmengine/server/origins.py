@@ -1,4 +1,4 @@
-"""The origins of browsers that may read the answers."""
+"""The origins of browsers that may ask, and read the answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import empty
 
 from llmengine.config import ServerConfig
-from llmengine.errors import ConfigError
+from llmengine.errors import ConfigError, Forbidden
 
 _LIMITS = [f"x-ratelimit-{what}" for what in ("limit", "remaining", "reset")]
 _EXPOSED = ", ".join(
@@ -48,6 +48,22 @@ class Origins:
                 "Access-Control-Max-Age": "600",
             },
         )
+
+    def check(self, request: Request) -> None:
+        """Raises Forbidden for what a page of another origin sends, as a form or without CORS.
+
+        It could not read the answer, but have one computed. The origins of browsers' extensions
+        and of apps are of other schemes.
+        """
+        origin = request.headers.get("origin", "")
+        parts = urlsplit(origin)
+        page = origin == "null" or parts.scheme in ("http", "https")
+        if page and parts.netloc != request.host and origin not in self._allowed:
+            raise Forbidden(
+                f"pages of {origin[:100]!r} may not use the server: server.enable_cors and "
+                "server.cors_origins name those that may",
+                code="origin_not_allowed",
+            )
 
     def headers(self, request: Request) -> Mapping[str, str]:
         origin = request.headers.get("origin", "")
