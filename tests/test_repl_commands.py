@@ -238,6 +238,16 @@ def test_files_go_with_the_next_message(host, tmp_path):
     assert asked == "notes.md:\n\nFoxes are red.\n\nWhat?"
 
 
+@pytest.mark.parametrize("pasted", ["'{}'", '"{}"', "{}", "plain"])
+def test_a_file_is_named_as_terminals_paste_it(host, tmp_path, pasted):
+    path = tmp_path / "my notes.md"
+    path.write_text("Foxes are red.", encoding="utf-8")
+    escaped = str(path).replace(" ", "\\ ") if pasted == "plain" else pasted.format(path)
+    _, paper = session(host, f"/attach {escaped}", "/attach 'no end")
+    assert paper.said == ["my notes.md (text) goes with the next message."]
+    assert paper.complaints == ["cannot read 'no end: No such file or directory"]
+
+
 def test_save_and_load(host):
     repl, paper = session(host, "hi", "/save my talk.json", "/clear", "/load my talk.json", "and?")
     assert paper.said[0] == "Saved 1 turn to my talk.json."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from llmengine.errors import InvalidRequest
@@ -14,6 +16,17 @@ def read(path: Path, most: int) -> bytes:
             return source.read(most + 1)
     except (OSError, RuntimeError, ValueError) as error:
         raise inaccessible("read", path, error) from error
+
+
+def typed(text: str) -> Path:
+    """The file that is meant where a line names one: terminals paste names quoted or escaped."""
+    path = Path(text)
+    if not path.expanduser().exists():
+        with suppress(ValueError):  # a quote without an end
+            words = shlex.split(text)
+            if len(words) == 1:
+                return Path(words[0])
+    return path
 
 
 def inaccessible(wish: str, path: Path, error: Exception) -> InvalidRequest:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from llmengine.cli import sampling_values
+from llmengine.cli import file, sampling_values
 from llmengine.cli.answer import summary
 from llmengine.errors import InvalidRequest
 from llmengine.settings import values
@@ -130,21 +130,21 @@ def _settings(repl: Repl) -> str:
 
 
 def _save(repl: Repl, argument: str) -> None:
-    path = _path(argument, "save")
+    path = Path(_named(argument, "save"))
     repl.conversation.save(path)
     repl.say(f"Saved {_turns(repl)} to {path}.")
 
 
 def _load(repl: Repl, argument: str) -> None:
-    path = _path(argument, "load")
+    path = file.typed(_named(argument, "load"))
     repl.conversation.load(path)
     repl.say(f"Loaded {_turns(repl)} from {path}.")
 
 
-def _path(argument: str, name: str) -> Path:
+def _named(argument: str, name: str) -> str:
     if not argument:
         raise InvalidRequest(f"/{name} needs the name of a file")
-    return Path(argument)
+    return argument
 
 
 def _turns(repl: Repl) -> str:
@@ -158,7 +158,7 @@ def _attach(repl: Repl, argument: str) -> None:
         waiting.clear()
         repl.say("Nothing is attached any more.")
     elif argument:
-        added = repl.conversation.attach(Path(argument))
+        added = repl.conversation.attach(file.typed(argument))
         kind = "text" if isinstance(added.content, str) else added.content.kind
         repl.say(f"{added.name} ({kind}) goes with the next message.")
     elif waiting:
