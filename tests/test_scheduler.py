@@ -41,6 +41,29 @@ def test_a_common_prefix_of_running_requests_is_computed_once() -> None:
     assert cached == [0] + [1200] * 15
 
 
+def test_who_waited_for_a_prefix_goes_on_when_its_owner_has_ended() -> None:
+    bench = Bench()
+    for name in "ab":
+        bench.add(name, prompt(200), max_tokens=1)
+    bench.step()
+    assert bench.last("a").finish_reason == "length"
+    assert not bench.runner.blocked  # or the engine would wait for a message
+    bench.run()
+    assert bench.text("b") == text_of(answer(prompt(200), 1))
+    assert bench.last("b").usage.cached_tokens == 199  # type: ignore[union-attr]
+
+
+def test_who_waited_for_a_prefix_goes_on_when_all_who_took_the_places_have_ended() -> None:
+    bench = Bench(limit=2)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        bench.add(name, prompt(100, seed), max_tokens=5)
+    while not bench.outputs["c"] or bench.last("c").finish_reason is None:
+        assert bench.step() == ["a", "c"]
+    assert not bench.runner.blocked
+    bench.run()
+    assert bench.text("b") == text_of(answer(prompt(100), 5))
+
+
 def test_a_follow_up_turn_prefills_only_what_is_new() -> None:
     bench = Bench()
     first = prompt(300)

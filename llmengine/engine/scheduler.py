@@ -64,6 +64,7 @@ class Scheduler:
         self._arena = arena
         self._vacates = vacates
         self._sees = False  # whether the last step was one of embeddings
+        self._looked = False  # at those that wait, since a running sequence ended
         self.drafting_seconds = 0.0  # that a draft model took before the last step
 
     @property
@@ -73,7 +74,7 @@ class Scheduler:
     @property
     def reading(self) -> bool:
         """Whether nothing can be done until a state has been read, or an image encoded."""
-        if self.running or not self.waiting:
+        if self.running or not (self.waiting and self._looked):
             return False
         return all(each.held and not each.ready for each in self.waiting)
 
@@ -177,7 +178,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: list[Sequence] = []  # for want of room, or until what they start from is there
-        place, started = Place.WAIT, False
+        place, started, self._looked = Place.WAIT, False, True
         try:
             while self.waiting and len(self.running) < self.limit and place is not Place.NO_ROOM:
                 passed.append(self.waiting.pop())
@@ -281,6 +282,7 @@ class Scheduler:
         """Take a sequence out, finished or not; its slot stays for its prefix if it may."""
         if sequence.slot:
             self.running.remove(sequence)
+            self._looked = False  # somebody may have waited for its prefix
             slot, sequence.slot = sequence.slot, None
             self.slots.release(slot, keep=keep and self._keep and not sequence.dropped)
         else:
