@@ -73,6 +73,27 @@ def test_the_matcher_stays_where_it_was() -> None:
     assert not answer.matcher.take(ord("n"))
 
 
+def test_what_it_costs_does_not_grow_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[Matcher] = []
+    copy = Matcher.copy
+    monkeypatch.setattr(Matcher, "copy", lambda self: (copies.append(self), copy(self))[1])
+    records = Constraint("json_schema", json.dumps({"type": "array", "items": SCHEMA}))
+    answer = Answer(records).says("[")
+    for number in range(50):
+        answer.says(f'{{"name": "{number * 7}", "age": {number}, "city":"{number * 3}" }},')
+    assert answer.says('{"').guess() == 'name": "3'
+    assert copies == [answer.matcher]
+
+
+def test_a_long_run_of_forced_tokens_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    forced = Matcher.forced.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(Matcher, "forced", property(lambda self: looks.append(1) or forced(self)))
+    answer = Answer(Constraint("choice", json.dumps(["a long way to go" * 100])))
+    assert answer.guess() == "a long way to g"
+    assert len(looks) == 1
+
+
 def test_between_forced_tokens_habits_are_guessed() -> None:
     """Behind the first key came `: "`, behind its value `, "`."""
     assert Answer().says('{"name": "Ada", "').guess() == 'age": '

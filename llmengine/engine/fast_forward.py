@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -34,7 +34,7 @@ class Guess(Struct):
 
 
 class FastForward(Guesser):
-    """Walks ahead of the matcher.
+    """Walks ahead of the matcher, with a copy that goes along: one of a long answer takes its time.
 
     A grammar often leaves one way to go on, as with the keys of an object: llguidance's
     fast-forward tokens. Between such runs the choice is a habit of the model, as the blank behind a
@@ -45,6 +45,7 @@ class FastForward(Guesser):
     def __init__(self, sequence: Sequence, matcher: Matcher) -> None:
         super().__init__(sequence, followed=0)
         self._matcher = matcher
+        self._walker: Matcher | None = None  # a copy, behind what was guessed
         self._place = sequence.request.prompt[-1]  # of the next token
         self._ahead: list[Guess] = []
         self._habits: defaultdict[int, Chances] = defaultdict(dict)  # by place
@@ -60,7 +61,14 @@ class FastForward(Guesser):
             self._learn(token, guess.options if guess else ())
         self._place = _BEHIND_FORCED if forced and right else token
         if not right:
-            self._ahead.clear()
+            self._turn(token, len(self._ahead) + (guess is not None))
+
+    def _turn(self, token: int, wrong: int) -> None:
+        """Have the walker stand behind `token`, in place of so many wrong guesses."""
+        self._ahead.clear()
+        walker = self._walker
+        if walker and not (walker.turn_back(wrong) and walker.walk([token])):
+            self._walker = None
 
     def _learn(self, token: int, options: tuple[int, ...]) -> None:
         """Take in what came in the place, where `options` could have come."""
@@ -78,7 +86,7 @@ class FastForward(Guesser):
     def odds(self, most: int) -> list[float]:
         """The chances that the first 1, 2, ... tokens of a draft are right."""
         if not self._ahead:
-            self._ahead.extend(self._walk(most))
+            self._walk(most)
         found: list[float] = []
         chance = 1.0
         for guess in self._ahead[:most]:
@@ -88,26 +96,29 @@ class FastForward(Guesser):
             found.append(chance)
         return found
 
-    def _walk(self, most: int) -> Iterator[Guess]:
-        """At most so many guesses, up to one with which hardly all of them are right."""
-        matcher, place, chance = self._matcher.copy(), self._place, 1.0
-        for _ in range(most):
-            guess = self._guess(matcher, place) if chance >= LEAST else None
-            if guess is None or not matcher.goes_on(guess.token):
+    def _walk(self, most: int) -> None:
+        """Guess at most so many tokens, as long as all of them may be right."""
+        walker = self._walker = self._walker or self._matcher.copy()
+        place, chance = self._place, 1.0
+        while len(self._ahead) < most and chance >= LEAST:
+            guesses = self._guesses(walker, place, most - len(self._ahead))
+            taken = walker.walk([guess.token for guess in guesses])
+            if not taken:
                 return
-            yield guess
-            chance *= guess.chance
-            place = _BEHIND_FORCED if guess.forced else guess.token
+            self._ahead += guesses[:taken]
+            place = _BEHIND_FORCED if guesses[0].forced else guesses[0].token
+            chance *= math.prod(guess.chance for guess in guesses)
 
-    def _guess(self, matcher: Matcher, place: int) -> Guess | None:
-        if forced := matcher.forced:
-            return Guess(forced[0], self._forced)
+    def _guesses(self, walker: Matcher, place: int, most: int) -> list[Guess]:
+        """A run of forced tokens, or one that is a habit; none where nothing is known."""
+        if forced := walker.forced:
+            return [Guess(token, self._forced) for token in forced[:most]]
         chances = self._habits.get(place, {})
-        options = tuple(token for token in chances if matcher.allows(token))
+        options = tuple(token for token in chances if walker.allows(token))
         if not options:
-            return None
+            return []
         likeliest = max(options, key=chances.__getitem__)
-        return Guess(likeliest, chances[likeliest], options)
+        return [Guess(likeliest, chances[likeliest], options)]
 
     def draft(self, count: int) -> array[int]:
         return array("i", [guess.token for guess in self._ahead[:count]])

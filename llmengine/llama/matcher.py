@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from llguidance import LLMatcher
 
@@ -12,10 +14,16 @@ from llmengine.llama.context import Logits
 class Matcher:
     """Wraps `llguidance.LLMatcher`, which checks one token far faster than it finds all."""
 
-    def __init__(self, matcher: LLMatcher, param: str) -> None:
-        """`param` is where a request has the grammar, for refusals."""
+    def __init__(
+        self, matcher: LLMatcher, param: str, spoiled: Callable[[], None] = lambda: None
+    ) -> None:
+        """`param` is where a request has the grammar, for refusals.
+
+        `spoiled` is called at a limit of llguidance's: no copy of the matcher is of use any more.
+        """
         self._matcher = matcher
         self._param = param
+        self._spoiled = spoiled
 
     @property
     def ended(self) -> bool:
@@ -27,14 +35,20 @@ class Matcher:
 
         Raises InvalidRequest where the grammar has grown beyond llguidance's limits.
         """
-        taken = self.goes_on(token)
+        taken = self.walk([token]) == 1
         if not taken and self._matcher.is_error():
             raise self._failure()
         return taken
 
-    def goes_on(self, token: int) -> bool:
-        """The same of a copy, on which nothing depends: False whatever the reason."""
-        return self._matcher.try_consume_tokens([token]) == 1
+    # For a copy, on which nothing depends: the reason of a failure is of no interest.
+
+    def walk(self, tokens: list[int]) -> int:
+        """Go on by as many of `tokens` as can follow; how many those are."""
+        return self._matcher.try_consume_tokens(tokens)
+
+    def turn_back(self, count: int) -> bool:
+        """Take back the last `count` tokens; False if that cannot be done."""
+        return self._matcher.rollback(count)
 
     def allows(self, token: int) -> bool:
         """Whether it can follow."""
@@ -46,7 +60,7 @@ class Matcher:
         return self._matcher.compute_ff_tokens()
 
     def copy(self) -> Matcher:
-        """One to walk ahead with; it takes a microsecond."""
+        """One to walk ahead with; it takes a microsecond for every forty tokens that came."""
         return Matcher(self._matcher.deep_copy(), self._param)
 
     def mask(self, logits: Logits) -> Logits:
@@ -59,6 +73,7 @@ class Matcher:
         return masked
 
     def _failure(self) -> InvalidRequest:
+        self._spoiled()
         reason = self._matcher.get_error().partition("\n")[0]
         return InvalidRequest(
             f"`{self._param}`: the answer cannot be held to it any longer: {reason}",
