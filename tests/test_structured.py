@@ -207,6 +207,15 @@ def test_a_form_that_grows_beyond_the_limits_ends_its_request_alone(engine: Engi
     assert ask(engine, "regex", "ok").text == "ok"
 
 
+def test_a_form_that_grew_beyond_the_limits_is_compiled_anew(engine: Engine) -> None:
+    form = "x[yz]{3}|" + "a?" * 800 + "a" * 800
+    results = [
+        ask(engine, "regex", form, logit_bias={engine.tokenize(first)[0]: 100.0}) for first in "axx"
+    ]
+    assert [each.reason for each in results] == ["error", "stop", "stop"]
+    assert results[1].text == results[2].text
+
+
 def test_a_refused_form_leaves_the_engine_as_it_was(engine: Engine) -> None:
     with pytest.raises(InvalidRequest):
         ask(engine, "regex", "(")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from functools import partial
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
@@ -40,13 +41,23 @@ class Compiler:
         with self._lock:
             if constraint in self._kept:
                 self._kept.move_to_end(constraint)
-                return Matcher(self._kept[constraint].deep_copy(), constraint.param)
+                return self._copy(constraint)
         compiled = self._compile(constraint)
         with self._lock:
             self._kept[constraint] = compiled
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
-            return Matcher(compiled.deep_copy(), constraint.param)
+            return self._copy(constraint)
+
+    def _copy(self, constraint: Constraint) -> Matcher:
+        kept = self._kept[constraint]
+        return Matcher(kept.deep_copy(), constraint.param, partial(self._drop, constraint, kept))
+
+    def _drop(self, constraint: Constraint, spoiled: LLMatcher) -> None:
+        """Have a grammar compiled anew: copies share a lexer, which fails for all or for none."""
+        with self._lock:
+            if self._kept.get(constraint) is spoiled:
+                del self._kept[constraint]
 
     def _compile(self, constraint: Constraint) -> LLMatcher:
         grammar = source.grammar(constraint)
