@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import psutil
 import pytest
 from patience import PATIENCE
 from poisoned_worker import POISON
-from real import chatml, config, request
+from real import MODEL, chatml, config, request
 from serving import eventually
 
+from llmengine.config import Config
 from llmengine.core import Output, Request
 from llmengine.errors import InvalidRequest, ModelNotFound, ModelUnavailable
 from llmengine.host.child import Child
@@ -42,6 +43,16 @@ KINDS: tuple[dict[str, Any], ...] = (
     {**WILD, "seed": 7, "thinking_budget": 30, "thinking_tags": ("", "</think>")},
 )  # fmt: skip
 
+SURE = {"temperature": 0, "ignore_eos": True, "max_tokens": 120}
+GUESSED: tuple[dict[str, Any], ...] = (
+    SURE,
+    {**SURE, "temperature": 0.5, "seed": 1},
+    {**SURE, "repeat_penalty": 1.2, "dry_multiplier": 0.8},
+    {**SURE, "constraint": WORDS},
+    {**SURE, "stop": ("never this", "e a", "the s")},
+    {**SURE, "thinking_budget": 30, "thinking_tags": ("", "</think>")},
+)
+
 
 def settings(**options: Any) -> Any:
     deterministic = {"deterministic": True, "context_size": 8192, "disk": False}
@@ -54,11 +65,19 @@ def host() -> Iterator[ProcessHost]:
         yield host
 
 
-def requests(host: ProcessHost, count: int, prefix: str) -> list[Request]:
+def requests(
+    host: ProcessHost, count: int, prefix: str, kinds: tuple[dict[str, Any], ...] = KINDS
+) -> list[Request]:
     return [
-        request(host, f"{prefix}{index}", chatml("Tell me of a fox."), **KINDS[index % len(KINDS)])
+        request(host, f"{prefix}{index}", chatml("Tell me of a fox."), **kinds[index % len(kinds)])
         for index in range(count)
     ]
+
+
+def launched(name: str) -> Callable[[Config], Child]:
+    """A process that is another script of this folder."""
+    command = (sys.executable, str(Path(__file__).with_name(name)))
+    return lambda config: Child(config, command)
 
 
 class Clients:
@@ -117,6 +136,21 @@ def test_every_text_is_what_it_would_have_been(host: ProcessHost) -> None:
     assert host.stats().running == 0
 
 
+def test_a_draft_model_guesses_on_for_those_that_lost_their_engine() -> None:
+    options = {"deterministic": False, "draft_model": str(MODEL), "enabled": False}
+    with ProcessHost(settings(**options), launch=launched("eager_worker.py")) as host:
+        calm = Clients(host, requests(host, 6, "calm", GUESSED)).finish()
+        storm = Clients(host, requests(host, 6, "storm", GUESSED))
+        for _ in range(2):
+            storm.take(100)
+            lose(host, signal.SIGKILL)
+        before = host.stats()
+        assert storm.finish() == calm
+        after = host.stats()
+        accepted = after.accepted_tokens - before.accepted_tokens
+        assert accepted > (after.completion_tokens - before.completion_tokens) / 2
+
+
 def test_a_process_that_is_halted_is_lost(host: ProcessHost) -> None:
     calm = Clients(host, requests(host, 4, "calm")).finish()
     storm = Clients(host, requests(host, 4, "storm"))
@@ -154,8 +188,7 @@ def test_a_grammar_is_refused_there_as_here(host: ProcessHost) -> None:
 
 def test_a_request_that_aborts_the_engine_is_failed_alone(caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("llmengine").propagate = True
-    command = (sys.executable, str(Path(__file__).with_name("poisoned_worker.py")))
-    with ProcessHost(settings(max_resumes=1), launch=lambda config: Child(config, command)) as host:
+    with ProcessHost(settings(max_resumes=1), launch=launched("poisoned_worker.py")) as host:
         good = requests(host, 3, "good")
         calm = Clients(host, requests(host, 3, "calm")).finish()
         poison = Request(id="poison", prompt=(1, POISON), params=good[0].params)
