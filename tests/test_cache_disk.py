@@ -457,6 +457,28 @@ def test_a_disk_that_fills_up_costs_a_write(bench: Bench, caplog) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "key"), [("INSERT", "state/"), ("INSERT", "record/"), ("UPDATE", "serial")]
+)
+def test_a_state_that_cannot_be_booked_takes_no_room(bench: Bench, change: str, key: str) -> None:
+    """A full disk may have room for the file of a state, and then none for a row."""
+    tier = bench.open()
+    put(tier, 1)
+    sql = tier._store._cache._sql
+    sql(
+        f"CREATE TRIGGER full BEFORE {change} ON Cache WHEN NEW.key LIKE '{key}%' "
+        "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    put(tier, 2)
+    assert tier.stats().failures == 1
+    assert len(bench.states()) == 1
+    sql("DROP TRIGGER full")
+    assert not reads(tier, 2)
+    assert put(tier, 2)
+    assert reads(tier, 2)
+    assert len(bench.states()) == 2
+
+
+@pytest.mark.parametrize(
     "error",
     [OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("disk is full")],
 )

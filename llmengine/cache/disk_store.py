@@ -93,10 +93,15 @@ class DiskStore:
 
     def write(self, entry: Entry, state: State) -> int:
         """Store an entry and return the new serial; the caller holds the lock."""
-        self._cache.delete(STATE + entry.id)
-        self._cache.set(STATE + entry.id, state)
-        self._cache.set(RECORD + entry.id, Record.of(entry, state).encode())
-        return int(self._cache.incr(SERIAL))
+        key = STATE + entry.id
+        self._cache.delete(key)
+        try:
+            self._cache.set(key, state)
+            self._cache.set(RECORD + entry.id, Record.of(entry, state).encode())
+            return int(self._cache.incr(SERIAL))
+        except BaseException:  # a file without a record would be in nobody's budget
+            Path(self._cache.disk.filename(key)[1]).unlink(missing_ok=True)
+            raise
 
     def read(self, id: str) -> State | None:
         """A state, checked against its record; None if it is gone."""
