@@ -312,6 +312,32 @@ def test_draining_waits_through_a_death(
         host.submit(request("b"), client)
 
 
+def test_draining_ends_with_the_refusal_of_the_last_request(
+    host: ProcessHost, processes: Processes, client: Client
+) -> None:
+    compiling, compiled, drained = threading.Event(), threading.Event(), threading.Event()
+
+    def submit(*_: object) -> None:
+        compiling.set()
+        assert compiled.wait(PATIENCE)
+        raise InvalidRequest("no such rule")
+
+    def ask() -> None:
+        with pytest.raises(InvalidRequest, match="no such rule"):
+            host.submit(request("a", params={"constraint": Constraint("gbnf", "x")}), client)
+
+    processes.engine.submit = submit  # type: ignore[method-assign]
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert compiling.wait(PATIENCE)
+    draining = threading.Thread(target=lambda: host.drain(10 * PATIENCE) and drained.set())
+    draining.start()
+    assert eventually(lambda: not host._supervisor.accepting, PATIENCE)
+    compiled.set()
+    assert drained.wait(PATIENCE)
+    asking.join()
+
+
 def test_closing_cancels_what_runs(host: ProcessHost, processes: Processes, client: Client) -> None:
     processes.engine.hold()
     host.submit(request("a"), client)

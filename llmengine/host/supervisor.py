@@ -154,6 +154,7 @@ class Supervisor:
                 with self.lock:
                     self.journal.refuse(call, EngineError.from_info(error))
                     self.send_due()
+                    self.lock.notify_all()
             case wire.Logged():
                 relay.replay(message)
 
@@ -173,8 +174,7 @@ class Supervisor:
             found = self.journal.end(late, "error", error)
             if self._late:
                 self.journal.refuse_all(ModelUnavailable(self._state.reason))
-            if found:
-                self.lock.notify_all()
+            self.lock.notify_all()
         deliver(found)
 
     # When it is lost
