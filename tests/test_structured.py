@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from real import Result, chatml, config, request, run
 from llmengine.core import Request
 from llmengine.engine.engine import Engine
 from llmengine.errors import InvalidRequest
+from llmengine.grammar.compiler import Compiler
 from llmengine.sampling import Constraint, SamplingParams
 
 pytestmark = pytest.mark.model
@@ -214,6 +216,14 @@ def test_a_form_that_grew_beyond_the_limits_is_compiled_anew(engine: Engine) -> 
     ]
     assert [each.reason for each in results] == ["error", "stop", "stop"]
     assert results[1].text == results[2].text
+
+
+def test_a_long_answer_that_never_strays_is_within_the_limits(engine: Engine) -> None:
+    form = Constraint("regex", "((a|b)*a(a|b){12}c){3}")
+    text = "".join(random.Random(1).choices("ab", k=30_000))
+    with engine._model.in_use():
+        matcher = Compiler(engine._model).matcher(form)
+        assert all(map(matcher.take, engine.tokenize(text)))
 
 
 def test_a_refused_form_leaves_the_engine_as_it_was(engine: Engine) -> None:

@@ -10,6 +10,8 @@ from llguidance import LLMatcher
 from llmengine.errors import InvalidRequest
 from llmengine.llama.context import Logits
 
+_RENEWED = 1024  # tokens after which llguidance may do as much work again as it may for one
+
 
 class Matcher:
     """Wraps `llguidance.LLMatcher`, which checks one token far faster than it finds all."""
@@ -24,6 +26,7 @@ class Matcher:
         self._matcher = matcher
         self._param = param
         self._spoiled = spoiled
+        self._taken = 0  # tokens
 
     @property
     def ended(self) -> bool:
@@ -35,6 +38,10 @@ class Matcher:
 
         Raises InvalidRequest where the grammar has grown beyond llguidance's limits.
         """
+        self._taken += 1
+        if not self._taken % _RENEWED:
+            # This alone renews it. Of a copy, which has the same lexer and may fail by itself.
+            self._matcher.deep_copy().compute_bitmask()
         taken = self.walk([token]) == 1
         if not taken and self._matcher.is_error():
             raise self._failure()
