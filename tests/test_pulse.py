@@ -93,3 +93,14 @@ def test_embeddings_that_hang_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         freed.set()
         assert len(found.result(PATIENCE)) == 1
         assert eventually(lambda: engine.state().stalled == 0)
+
+
+@pytest.mark.model
+def test_states_that_are_written_at_the_end_take_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(config(context_size=512, disk=False))
+    found = []
+    monkeypatch.setattr(engine._cache, "close", lambda: found.append(engine.state().stalled))
+    engine.close()
+    assert found == [0.0]

@@ -177,12 +177,13 @@ class Engine:
                 log.exception("a step failed; its requests are ended")
                 outputs = self._runner.end_all("error", Internal("the engine had to start over"))
             self._deliver(outputs)
-        self._keep_states()
-        self._deliver(self._runner.end_all("cancelled"))
-        if self._fetcher:
-            self._fetcher.close()
-        if self._cache:
-            self._cache.close()
+        with self._pulse.resting():  # to write states takes as long as whoever closes allows
+            self._keep_states()
+            self._deliver(self._runner.end_all("cancelled"))
+            if self._fetcher:
+                self._fetcher.close()
+            if self._cache:
+                self._cache.close()
 
     def _keep_states(self) -> None:
         """Hand what idle slots hold to the prompt cache, for the next start."""
