@@ -113,3 +113,14 @@ def test_the_cells_before_a_prompt_are_known_before_it_is_computed() -> None:
 def test_a_fast_machine_computes_several_tiles() -> None:
     machine = Machine(streams=2, own=50, slower=0.1)
     assert machine.prefill(0, 2000) == [32, 62, 126, 254, 510, 510, 506]
+
+
+def test_a_tile_by_which_many_streams_gain_leaves_the_time_of_a_token_as_it_is() -> None:
+    """They share a prefix, which it passes by once; one by one, each of them did."""
+    pacer = Machine(48, 4096).pacer
+    pacer.prefilled(Mix(0, 512), 2.0)
+    known = pacer.seconds_per_token
+    shared = Mix(48, 16, behind=48 * 4096, depth=4096, cells=4096 + 48 * 50)
+    assert shared.work(16, FLASH) < 0
+    pacer.prefilled(shared, 0.1)
+    assert pacer.seconds_per_token == known > 0

@@ -99,10 +99,12 @@ class Pacer:
         """Learn from a step that computed all of a mix."""
         if mix.prompt < SMALLEST_CHUNK:
             return
+        if mix.decoding:
+            self._proven = max(mix.prompt, FIRST_CHUNK)
         work = mix.work(mix.prompt, self._attention)
+        if work < mix.prompt:
+            return  # a tile that many streams with one prefix gain by tells little of a prompt
         cost = max(seconds - (self._decode if mix.decoding else 0.0), 1e-9) / work
         weight = _WEIGHT if self._per_token else 1.0
         self._per_token += weight * (cost - self._per_token)
         self._work = work / mix.prompt
-        if mix.decoding:
-            self._proven = max(mix.prompt, FIRST_CHUNK)
