@@ -9,6 +9,7 @@ from engine_fakes import Bench, FakeEncoder, answer, image_tokens, text_of
 
 from llmengine.core import Media
 from llmengine.errors import Internal, InvalidRequest
+from llmengine.llama.context import Status
 
 BEFORE, AFTER = list(range(1, 41)), list(range(50, 70))
 
@@ -145,6 +146,24 @@ def test_preempted_requests_compute_their_image_again_or_have_it_saved(pool: int
         expected = text_of(answer(prompt(each, AFTER), 90))
         assert one.text(each.data[1:].decode()) == expected
     assert one.scheduler.preemptions
+
+
+@pytest.mark.parametrize("status", [Status.ABORTED, Status.NO_ROOM])
+@pytest.mark.parametrize("steps", [2, 6])
+def test_a_step_that_failed_where_nothing_can_be_cut_has_the_image_computed_again(
+    status: Status, steps: int
+) -> None:
+    """With one step undone all that came before is lost, the image too."""
+    one, cat = bench(can_truncate=False), picture("cat")
+    tokens = prompt(BEFORE, cat, AFTER)
+    one.add("a", tokens, images=[cat])
+    one.add("b", BEFORE[:20], 30)
+    for _ in range(steps):
+        one.step()
+    one.context.statuses = [status]
+    one.run()
+    assert one.text("a") == text_of(answer(tokens, 8))
+    assert one.text("b") == text_of(answer(BEFORE[:20], 30))
 
 
 def test_a_cancelled_image_leaves_nothing_that_is_cut() -> None:

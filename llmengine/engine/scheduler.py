@@ -94,6 +94,8 @@ class Scheduler:
         if self.slots.stale:
             self._compact()
         self._slide()
+        for sequence in [each for each in self.running if each.blind]:
+            self._requeue(sequence)
         self._admit()
         while self.running:
             step = self._plan()

@@ -151,6 +151,15 @@ class Sequence:
         computed = self.computed
         return next((each for each in self.media if computed in each.span), None)
 
+    @property
+    def blind(self) -> bool:
+        """Whether it has to compute an image again whose embeddings were let go."""
+        computed = self.computed
+        missing = (
+            each.digest not in self.encodings for each in self.media if each.span.end > computed
+        )
+        return any(missing)
+
     def position(self, index: int) -> int:
         """The position of a token."""
         if not self.media:
