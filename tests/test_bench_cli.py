@@ -13,6 +13,8 @@ import msgspec
 import psutil
 import pytest
 import tomli
+from fakes import FakeHost
+from serving import serving
 
 from llmengine.bench import local, own_server
 from llmengine.bench.report import Machine, Report, Row, Spread, encode
@@ -119,6 +121,20 @@ def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) 
     code, out, err = run(capsys, "serve", "--url", "http://127.0.0.1:1")
     assert (code, out) == (3, "")
     assert err.startswith("error: no server answers at http://127.0.0.1:1/v1")
+
+
+def test_where_no_request_succeeds_the_exit_code_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with FakeHost() as host, serving(host) as client:
+        asked = ["serve", "--url", str(client.base_url), "--clients", "1", "--requests", "1"]
+        code, out, _ = run(capsys, *asked, "--input", "100", "--json")
+        assert (code, json.loads(out)["rows"][0]["errors"]) == (0, {})
+        code, out, _ = run(capsys, *asked, "--input", "100000", "--json")
+    assert code == 1
+    [(error, count)] = json.loads(out)["rows"][0]["errors"].items()
+    assert "context" in error
+    assert count == 1
 
 
 @pytest.mark.model

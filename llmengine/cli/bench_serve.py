@@ -90,8 +90,9 @@ def serve(
     """Measure a server under load: any that speaks OpenAI's API.
 
     The figures have the names of `vllm bench serve`: TTFT, TPOT, ITL and E2EL in ms, throughput,
-    goodput. What a server refuses with 429 or 503 and what fails is counted. In a pipe the columns
-    are those of the tables, of the rows first and then of their latencies.
+    goodput. What a server refuses with 429 or 503 and what fails is counted; the exit code is 1
+    where nothing else came. In a pipe the columns are those of the tables, of the rows first and
+    then of their latencies.
     """
     from llmengine.bench.figures import goodput as objectives
     from llmengine.bench.replay import read
@@ -113,6 +114,8 @@ def serve(
     )
     with measured("server", reporting) as found:
         _measure(settings, shape, url, key, plan, found)
+    if not any(row.figures["completed"].most for row in found.rows):
+        raise typer.Exit(1)
 
 
 def _measure(settings: Settings, shape: str, url: str, key: str, plan: Plan, found: Found) -> None:
