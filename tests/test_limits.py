@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from llmengine.config import Config, ServerConfig
 from llmengine.engine.turnover import MOST, Turnover
-from llmengine.errors import EngineError, EngineOverloaded, RateLimited
+from llmengine.errors import EngineError, EngineOverloaded, InvalidRequest, RateLimited
 from llmengine.keys import ANONYMOUS, Key, KeyFile, generated
 from llmengine.server.keyring import Keyring
 from llmengine.server.limits import Limits, duration
@@ -93,7 +93,7 @@ def test_answers_at_a_time(clock: Clock) -> None:
         clock.now = 9.0
         with of.running(key, 1, 0):
             pass
-    with pytest.raises(RateLimited), of.running(key, 4, 0):
+    with pytest.raises(InvalidRequest, match="3 may be under way"), of.running(key, 4, 0):
         pass
     # It learns how long answers take: 0, 0 and 9 seconds after a guess of 1.
     assert of._account(key).turnover == pytest.approx(((0.8 * 0.8) * 0.8) + 0.2 * 9)

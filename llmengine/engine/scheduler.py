@@ -94,8 +94,6 @@ class Scheduler:
         if self.slots.stale:
             self._compact()
         self._slide()
-        for sequence in [each for each in self.running if each.blind]:
-            self._requeue(sequence)
         self._admit()
         while self.running:
             step = self._plan()
@@ -106,9 +104,10 @@ class Scheduler:
         return []
 
     def _slide(self) -> None:
-        """Make room in the sequences that are full; what cannot be moved is computed again."""
-        for sequence in [each for each in self.running if each.full]:
-            if not slide(sequence, self.slots, self._memory):
+        """Make room in the sequences that are full; what cannot go on is computed again."""
+        stuck = [each for each in self.running if each.full or (each.media and each.blind)]
+        for sequence in stuck:
+            if sequence.blind or not slide(sequence, self.slots, self._memory):
                 self._requeue(sequence)
 
     def _plan(self) -> list[Work]:
