@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
+
 from llmengine.engine.costs import Costs
 from llmengine.engine.mix import Mix
 from llmengine.engine.threads import Threads
@@ -9,7 +12,8 @@ from llmengine.llama.attention import Attention
 
 SMALLEST_CHUNK = 8  # tokens: prefill always moves on
 FIRST_CHUNK = 32  # before anything was measured
-_WEIGHT = 0.5  # of the newest measurement
+_WEIGHT = 0.5  # of the newest step that only decoded
+_KEPT = 3  # costs: one step that was held up says nothing, two do
 _MARGIN = 0.9  # of the time that may be used
 _WHOLE = 1.2  # for a whole tile, where fewer rows would take nearly as long
 
@@ -33,7 +37,8 @@ class Pacer:
         self._largest = largest
         self._attention = attention or Attention()
         self._decode = 0.0  # seconds of a step that only decodes
-        self._per_token = 0.0  # seconds per token with none before it, 0 before the first step
+        self._latest = deque[float](maxlen=_KEPT)  # what a token cost, with none before it
+        self._per_token = 0.0  # seconds of that, 0 before the first step
         self._work = 1.0  # of the tokens of the latest prompt, on average, beside one of those
         self.costs = Costs()
         self._threads = threads
@@ -104,7 +109,6 @@ class Pacer:
         work = mix.work(mix.prompt, self._attention)
         if work < mix.prompt:
             return  # a tile that many streams with one prefix gain by tells little of a prompt
-        cost = max(seconds - (self._decode if mix.decoding else 0.0), 1e-9) / work
-        weight = _WEIGHT if self._per_token else 1.0
-        self._per_token += weight * (cost - self._per_token)
+        self._latest.append(max(seconds - (self._decode if mix.decoding else 0.0), 1e-9) / work)
+        self._per_token = statistics.median(self._latest)
         self._work = work / mix.prompt
