@@ -83,23 +83,33 @@ def test_a_machine_that_slows_down_gets_smaller_chunks() -> None:
     assert pacer.chunk(Mix(4, 4096)) <= 56
 
 
+def test_one_step_that_was_held_up_says_nothing() -> None:
+    pacer = Pacer(0.4, 512)
+    for _ in range(8):
+        pacer.prefilled(Mix(4, 112), 0.35)
+    for seconds in (0.8, 0.35, 0.8):
+        assert pacer.chunk(Mix(4, 4096)) == 112
+        pacer.prefilled(Mix(4, 112), seconds)
+    assert pacer.chunk(Mix(4, 4096)) <= 56  # two of three
+
+
 # Flash attention on a CPU, which takes 64 rows together in less time than many fewer
 
 
 def test_a_long_prompt_fills_tiles_as_long_as_the_time_holds_one() -> None:
     machine = Machine(streams=1, own=60)
     chunks = machine.prefill(0, 4096)
-    assert chunks[:35] == [32, *[63] * 34]
-    # Behind 2,174 tokens a tile takes longer than 0.48 s, and fewer rows are taken one by one.
-    assert set(chunks[35:-1]) <= {8, 16, 24, 32}
-    assert max(machine.seconds) <= 0.48
+    assert chunks[:28] == [32, *[63] * 27]
+    # Behind 1,733 tokens a tile takes longer than 0.44 s, and fewer rows are taken one by one.
+    assert set(chunks[28:-1]) <= {8, 16, 24, 32}
+    assert max(machine.seconds) <= 0.44
 
 
 def test_streams_with_much_of_their_own_are_kept_out_of_tiles() -> None:
     # A tile would pass by the 8 x 400 cells of the streams for each of its rows.
     machine = Machine(streams=8, own=400)
     assert max(machine.prefill(0, 400)) < 64 - 8
-    assert max(machine.seconds) <= 0.48
+    assert max(machine.seconds) <= 0.44
 
 
 def test_the_cells_before_a_prompt_are_known_before_it_is_computed() -> None:
@@ -107,7 +117,7 @@ def test_the_cells_before_a_prompt_are_known_before_it_is_computed() -> None:
     machine.prefill(0, 300)
     # It begins with a prefix of 2,500 tokens that another has: no step was as slow before.
     machine.prefill(2500, 2700)
-    assert max(machine.seconds) <= 0.48
+    assert max(machine.seconds) <= 0.44
 
 
 def test_a_fast_machine_computes_several_tiles() -> None:

@@ -15,14 +15,14 @@ FIRST_CHUNK = 32  # before anything was measured
 _WEIGHT = 0.5  # of the newest step that only decoded
 _KEPT = 3  # costs: one step that was held up says nothing, two do
 _MARGIN = 0.9  # of the time that may be used
-_WHOLE = 1.2  # for a whole tile, where fewer rows would take nearly as long
+_WHOLE = 1.1  # for a whole tile, where fewer rows would take nearly as long
 
 
 class Pacer:
     """Learns what steps cost and bounds prefill chunks so that none takes longer than `max_itl`.
 
     A step is taken to cost the time of its decoding rows plus a time per prefilled token, more
-    for one that has many before it. One that fills a tile of attention may take a fifth longer.
+    for one that has many before it. One that fills a tile of attention may take a tenth longer.
     """
 
     def __init__(
