@@ -213,7 +213,7 @@ def test_pages_of_other_origins_have_nothing_computed() -> None:
             content = json.dumps(BODY) if method == "POST" else None
             return client.request(method, path, headers=headers, content=content).status_code
 
-        for origin in (ORIGIN, "null", "http://localhost:3000", "https://evil.example"):
+        for origin in (ORIGIN, "null", "http://localhost:3000", "https://evil.example", "http://["):
             assert status(origin) == 403, origin
         assert status(ORIGIN, "DELETE", "/v1/cache/entries") == 403
         assert host.requests == []

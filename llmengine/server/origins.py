@@ -56,9 +56,9 @@ class Origins:
         and of apps are of other schemes.
         """
         origin = request.headers.get("origin", "")
-        parts = urlsplit(origin)
-        page = origin == "null" or parts.scheme in ("http", "https")
-        if page and parts.netloc != request.host and origin not in self._allowed:
+        scheme, _, host = origin.partition("://")
+        page = origin == "null" or scheme.lower() in ("http", "https")
+        if page and host != request.host and origin not in self._allowed:
             raise Forbidden(
                 f"pages of {origin[:100]!r} may not use the server: server.enable_cors and "
                 "server.cors_origins name those that may",
