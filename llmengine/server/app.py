@@ -43,7 +43,7 @@ from llmengine.server.security import OPEN, Guard
 NAME = "llmengine"
 BODY_SECONDS = 300.0  # in which a body has to come
 MAX_UNKNOWN = 16  # parameters that are told: clients and proxies bound the headers they take
-HARMLESS = ("GET", "HEAD", "OPTIONS")  # what changes nothing
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing (RFC 9110, 9.2.1)
 NEVER = 365 * 86_400  # seconds; Sanic has no word for it
 
 FAMILIES = (
@@ -183,7 +183,7 @@ def _check_encoding(request: Request) -> None:
 def _let_in(request: Request) -> None:
     guard: Guard = request.app.ctx.guard
     key = request.ctx.key = guard.let_in(request)
-    if key is ANONYMOUS and request.method not in HARMLESS:  # pages of others have no key
+    if key is ANONYMOUS and request.method not in SAFE_METHODS:  # pages of others have no key
         _origins(request).check(request)
     if request.method == "POST":
         limits_of(request).request(key)
