@@ -8,7 +8,7 @@ from collections import defaultdict
 
 from msgspec import Struct
 
-from llmengine.engine.guesser import LEAST, Guesser
+from llmengine.engine.guesser import LEAST, Guesser, all_right
 from llmengine.engine.sequence import Sequence
 from llmengine.llama.matcher import Matcher
 
@@ -87,14 +87,7 @@ class FastForward(Guesser):
         """The chances that the first 1, 2, ... tokens of a draft are right."""
         if not self._ahead:
             self._walk(most)
-        found: list[float] = []
-        chance = 1.0
-        for guess in self._ahead[:most]:
-            chance *= guess.chance
-            if chance < LEAST:
-                break
-            found.append(chance)
-        return found
+        return all_right(guess.chance for guess in self._ahead[:most])
 
     def _walk(self, most: int) -> None:
         """Guess at most so many tokens, as long as all of them may be right."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from array import array
+from itertools import repeat
 
 from llmengine.engine.accuracy import Accuracy
-from llmengine.engine.guesser import LEAST, Guesser
+from llmengine.engine.guesser import Guesser, all_right
 from llmengine.engine.sequence import Sequence
 
 _SURE = 0.3  # chance of all tokens together with which one more is worth drafting
@@ -47,7 +49,7 @@ class Forecast(Guesser):
         """Take one more token; whether another one is worth asking for."""
         self.drafted.append(token)
         self._chances.append(chance)
-        return self._products(len(self._chances))[-1] >= _SURE
+        return math.prod(map(self.accuracy.odds, self._chances)) >= _SURE
 
     def _saw(self, token: int) -> None:
         if not self.drafted:
@@ -57,25 +59,13 @@ class Forecast(Guesser):
         if not right:
             self.begin()
 
-    def _products(self, most: int) -> list[float]:
-        found, chance = [], 1.0
-        for each in self._chances[:most]:
-            chance *= self.accuracy.odds(each)
-            found.append(chance)
-        return found
-
     def odds(self, most: int) -> list[float]:
         """The chances that the first 1, 2, ... tokens of a draft are right."""
-        return [chance for chance in self._products(most) if chance >= LEAST]
+        return all_right(map(self.accuracy.odds, self._chances[:most]))
 
     def hopes(self, most: int) -> list[float]:
         """The same of tokens that are yet to be drafted."""
-        found: list[float] = []
-        chance = self.accuracy.hope
-        while chance >= LEAST and len(found) < most:
-            found.append(chance)
-            chance *= self.accuracy.hope
-        return found
+        return all_right(repeat(self.accuracy.hope, most))
 
     def draft(self, count: int) -> array[int]:
         return self.drafted[:count]

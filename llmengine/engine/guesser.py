@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Iterable
+from itertools import accumulate, takewhile
+from operator import mul
 
 from llmengine.engine.sequence import Sequence
 
 LEAST = 0.1  # chance below which a token is not worth a thought
+
+
+def all_right(chances: Iterable[float]) -> list[float]:
+    """From the chances of single tokens, those that the first 1, 2, ... of them are all right.
+
+    As long as they are worth a thought.
+    """
+    return list(takewhile(lambda chance: chance >= LEAST, accumulate(chances, mul)))
 
 
 class Guesser(ABC):
