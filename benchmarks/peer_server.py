@@ -1,6 +1,6 @@
 """A server of others in this process, for `benchmarks.peers`, until it is told to end.
 
-python -m benchmarks.peer_server llama-server MODEL --slots 8 --context 8192 --threads 2
+    python -m benchmarks.peer_server llama-server MODEL --slots 8 --context 8192 --threads 2
 
 Its first line on stdout is JSON: the URL, what it is, and the CPU features that it was built for.
 """
@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
+import time
 from importlib import metadata
+from pathlib import Path
 from typing import NoReturn
+from urllib.error import URLError
+from urllib.request import urlopen
+
+START_SECONDS = 600.0
 
 
 def announce(url: str, name: str, features: str) -> None:
@@ -22,6 +31,8 @@ def announce(url: str, name: str, features: str) -> None:
 
 def llama_server(arguments: argparse.Namespace) -> NoReturn:
     """llama.cpp's own server, with the settings that it has by default."""
+    if arguments.program:
+        run_program(arguments)
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -38,6 +49,46 @@ def llama_server(arguments: argparse.Namespace) -> NoReturn:
     announce(server.listening_address, f"xllamacpp {version}", xllamacpp.get_system_info())
     while True:
         signal.pause()
+
+
+def run_program(arguments: argparse.Namespace) -> NoReturn:
+    """The same server as a program that somebody built, for a GPU or for all that this CPU has."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = [arguments.program, "--model", arguments.model, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--parallel", str(arguments.slots), "--kv-unified", "--jinja"]
+    command += ["--ctx-size", str(arguments.context), "--threads", str(arguments.threads)]
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.NamedTemporaryFile("w+", errors="replace") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            _wait_for(url, process, Path(log.name))
+            said = Path(log.name).read_text(errors="replace")
+            features = re.search(r"system_info: (.*)", said)
+            build = re.search(r"build(?:_info)?: (.*)", said)
+            announce(
+                url,
+                f"llama-server {build[1] if build else arguments.program}",
+                features[1] if features else "",
+            )
+            sys.exit(process.wait())
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until it has loaded its model."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            sys.exit(f"it ended: {log.read_text(errors='replace')[-400:]}")
+        try:
+            with urlopen(f"{url}/health"):
+                return
+        except (URLError, ConnectionError):  # not listening yet, or 503 while it loads
+            time.sleep(0.1)
+    sys.exit(f"it did not answer within {START_SECONDS:.0f} s")
 
 
 def llama_cpp_python(arguments: argparse.Namespace) -> None:
@@ -77,6 +128,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--context", type=int, default=8192)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--program", default="", help="a llama-server to run in place of xllamacpp")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     PEERS[arguments.peer](arguments)

@@ -1,12 +1,14 @@
 """This server beside others' on the same machine, in paired rounds.
 
-    python -m benchmarks.peers ROW [--peer llama-server|llama-cpp-python] [--rounds 3] [--json]
+    python -m benchmarks.peers ROW ... [--peer llama-server|llama-cpp-python] [--rounds 3] [--json]
+    python -m benchmarks.peers ROW ... --program PATH [--shape llama-8b:q4_k]
     python -m benchmarks.peers --list
 
 Both run at the same time with as many slots, cells and threads, over one model; in each round each
 is asked the same kind of thing, and they take turns to be first. They need the extra `peers`
 (pip install '.[peers]'): llama.cpp's own server, prebuilt, or llama-cpp-python's. What the peer's
-build lacks of ours is told: without it the same code is slower.
+build lacks of ours is told: without it the same code is slower. `--program` names a llama-server
+that was built here, as for a GPU, and `--shape` a model of another size.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,9 +69,9 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def peer_server(kind: str, model: Path, wanted: Comparison) -> Iterator[Peer]:
+def peer_server(kind: Sequence[str], model: Path, wanted: Comparison) -> Iterator[Peer]:
     """One of `benchmarks.peer_server`; raises RuntimeError where it does not start."""
-    command = [sys.executable, "-m", "benchmarks.peer_server", kind, str(model)]
+    command = [sys.executable, "-m", "benchmarks.peer_server", *kind, str(model)]
     command += ["--slots", str(wanted.slots), "--context", str(wanted.context)]
     command += ["--threads", str(hardware.cores())]
     # How long OpenMP's threads spin is our own setting: the peer has what it would have alone.
@@ -81,7 +83,7 @@ def peer_server(kind: str, model: Path, wanted: Comparison) -> Iterator[Peer]:
             line = process.stdout.readline()
             if not line:
                 log.seek(0)
-                raise RuntimeError(f"{kind} did not start: {log.read().decode()[-500:]}")
+                raise RuntimeError(f"{kind[0]} did not start: {log.read().decode()[-500:]}")
             yield msgspec.json.decode(line, type=Peer)
         finally:
             process.terminate()
@@ -108,13 +110,27 @@ def config(model: Path, wanted: Comparison) -> Config:
     return msgspec.convert(settings, Config)
 
 
-def compare(name: str, kind: str, rounds: int) -> Result:
+class Models:
+    """Files of random weights in a folder, one for each shape."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, Path] = {}
+
+    def of(self, named: str) -> Path:
+        """That of a shape; without a name, the embedded model."""
+        if not named:
+            return EMBEDDED
+        if named not in self._made:
+            _, shape, quantization = shapes.parse(named)
+            path = self._folder / f"{len(self._made)}.gguf"
+            self._made[named] = weights.write(path, shape, quantization)
+        return self._made[named]
+
+
+def compare(name: str, kind: Sequence[str], rounds: int, model: Path) -> Result:
     wanted = COMPARISONS[name]
     with tempfile.TemporaryDirectory() as folder:
-        model = EMBEDDED
-        if wanted.shape:
-            _, shape, quantization = shapes.parse(wanted.shape)
-            model = weights.write(Path(folder) / "model.gguf", shape, quantization)
         settings = config(model, wanted)
         cache = Path(folder) / "cache"
         starts: dict[str, Start] = {
@@ -216,18 +232,28 @@ def encoded(result: Result) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("row", nargs="?", choices=COMPARISONS)
+    parser.add_argument("rows", nargs="*", metavar="ROW")
     parser.add_argument("--peer", choices=PEERS, default="llama-server")
+    parser.add_argument("--program", default="", help="a llama-server that was built here")
+    parser.add_argument("--shape", default="", help="in place of that of the rows")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
-    if arguments.list or not arguments.row:
+    if unknown := [row for row in arguments.rows if row not in COMPARISONS]:
+        parser.error(f"there is no row {unknown[0]}; --list names them")
+    if arguments.list or not arguments.rows:
         for name, each in COMPARISONS.items():
             print(f"{name:<12} {each.what}")
         return
-    result = compare(arguments.row, arguments.peer, arguments.rounds)
-    print(encoded(result)) if arguments.json else show(result)
+    kind = (arguments.peer, *(["--program", arguments.program] if arguments.program else []))
+    with tempfile.TemporaryDirectory() as folder:
+        models = Models(Path(folder))
+        for row in arguments.rows:
+            model = models.of(arguments.shape or COMPARISONS[row].shape)
+            result = compare(row, kind, arguments.rounds, model)
+            print(encoded(result)) if arguments.json else show(result)
+            sys.stdout.flush()  # what was measured is not lost with the next row
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gguf import GGMLQuantizationType as Type
 
 from llmengine.bench import limits, local, speed, weights
 from llmengine.bench.limits import Limits
@@ -16,8 +18,11 @@ from llmengine.bench.shapes import SHAPES
 from llmengine.bench.speed import Plan, Trial
 from llmengine.bench.stepper import Stepper
 from llmengine.config import Config, ModelConfig, PerformanceConfig
-from llmengine.errors import InvalidRequest
+from llmengine.errors import InvalidRequest, OutOfMemory
+from llmengine.llama import device, library
+from llmengine.llama.device import Device
 from llmengine.llama.model import Model
+from llmengine.llama.operation import Copy, Product
 from llmengine.llama.work import Work
 
 WORK = Work(
@@ -150,6 +155,40 @@ def test_the_limits_are_those_of_this_machine(config: Config) -> None:
     assert found.kind == "q8_0"
     assert 1e6 < found.bandwidth < 1e13
     assert 1e6 < found.arithmetic < 1e15
+
+
+@pytest.fixture
+def cpu() -> Device:
+    """llama.cpp's CPU, which takes a GPU's place here."""
+    library.start()
+    return device._device(device._functions().ggml_backend_dev_get(0))
+
+
+def test_a_device_copies_and_multiplies(cpu: Device) -> None:
+    values = np.arange(64, dtype=np.uint8)
+    with closing(Copy(cpu, 64)) as copied:
+        copied.fill(values)
+        assert copied.run() > 0
+        assert copied.result(64).tolist() == values.tolist()
+    ones = np.ones(32, np.float32)
+    with closing(Product(cpu, Type.F32, ones.view(np.uint8), 32, 2)) as product:
+        assert product.run() > 0
+        assert product.operations == 2 * 32 * 32 * 2
+        rows = product.result(2 * 32 * 4).view(np.float32).reshape(2, 32)
+    numbers = np.random.default_rng(0).standard_normal((2, 32), np.float32)
+    assert rows == pytest.approx(np.repeat(numbers.sum(axis=1), 32).reshape(2, 32), abs=1e-5)
+
+
+def test_the_limits_of_a_gpu_are_those_of_single_operations(cpu: Device) -> None:
+    found = limits.of_device(cpu, "q4_k", side=256, columns=32)
+    assert found.kind == "q4_k"
+    assert 1e6 < found.bandwidth < 1e13
+    assert 1e6 < found.arithmetic < 1e15
+
+
+def test_a_device_without_room_is_told(cpu: Device) -> None:
+    with pytest.raises(OutOfMemory, match="CPU has no room for what measures it"):
+        Copy(cpu, 1 << 60)
 
 
 def test_what_the_context_has_no_room_for_is_left_out(config: Config) -> None:

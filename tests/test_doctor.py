@@ -27,7 +27,7 @@ def cpuinfo(root: Path, text: str) -> Path:
 
 def test_compiled_features() -> None:
     assert advice.compiled_features(X86) == ["SSE3", "AVX", "AVX2", "REPACK"]
-    assert advice.compiled_features(CUDA) == ["USE_GRAPHS", "AVX2"]
+    assert advice.compiled_features(CUDA) == ["AVX2"]
     assert advice.compiled_features("") == []
 
 
@@ -213,9 +213,9 @@ def test_without_llama_cpp(
 def test_a_gpu_without_a_build_for_it(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from llmengine.llama import library
+    from llmengine.llama import device
 
-    monkeypatch.setattr(library, "devices", list)
+    monkeypatch.setattr(device, "devices", list)
     monkeypatch.setattr(advice, "gpu_backends", lambda: ["cuda"])
     monkeypatch.setattr(advice, "cpu_flags", frozenset)
     code, report = examine(capfd, "-m", str(gguf_vocabulary(tmp_path / "m.gguf")))

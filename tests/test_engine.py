@@ -526,7 +526,7 @@ def test_a_missing_model_is_not_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "metal", "rocm", "vulkan"])
 def test_a_device_that_the_build_lacks_is_refused(device: str) -> None:
-    from llmengine.llama.library import devices
+    from llmengine.llama.device import devices
 
     if devices():
         pytest.skip("this machine has a GPU build")

@@ -2,8 +2,9 @@
 
 Bytes are read by numpy in as many threads as compute, from as much memory as the model takes: a
 small model is read from the processor's caches. Multiplication is measured by llama.cpp with one
-layer so wide that hardly anything else is done, its weights quantized as the model's are. Where a
-GPU computes, it reads that layer's weights in place of numpy.
+layer so wide that hardly anything else is done, its weights quantized as the model's are. A GPU
+copies within its memory, and multiplies one matrix: to start the kernels of a layer takes it longer
+than to read the layer's weights.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from llmengine import hardware
+from llmengine.bench import blocks
 from llmengine.bench.blocks import KINDS
 from llmengine.bench.shapes import Shape
 from llmengine.bench.stepper import Stepper
 from llmengine.bench.weights import write
 from llmengine.config import Config
+from llmengine.llama.device import Device, usage
 from llmengine.llama.model import Model
+from llmengine.llama.operation import Copy, Product
 from llmengine.llama.work import Work, work_of
 
 WIDE = Shape(layers=1, width=4096, heads=32, kv_heads=8, ffn=14_336, vocabulary=512, context=1024)
 MOST_MEMORY = 1 << 30  # bytes that are read over and over
 ROWS = 512
-TOKENS = 8  # of which the reading of a GPU is timed
+SIDE, COLUMNS = 8192, 4096  # of the matrices that a GPU multiplies
 REPETITIONS = 5
 LEAST_SECONDS = 0.05  # of one repetition
 
@@ -44,6 +48,8 @@ class Limits(Struct, frozen=True):
 
 def measure(model: Model, work: Work, config: Config, threads: int, wide: Shape = WIDE) -> Limits:
     kind = work.kind.lower() if work.kind.lower() in KINDS else "q8_0"
+    if model.devices:
+        return of_device(model.devices[0], kind)
     with tempfile.TemporaryDirectory(prefix="llmengine-bench-") as folder:
         path = write(Path(folder) / "wide.gguf", wide, kind)
         with ExitStack() as stack:
@@ -51,13 +57,20 @@ def measure(model: Model, work: Work, config: Config, threads: int, wide: Shape 
             stepper = stack.enter_context(
                 closing(Stepper(probe, config, cells=ROWS, sequences=1, threads=threads))
             )
-            cost = work_of(probe)
             seconds = _best(lambda: stepper.prefill(ROWS))
-            arithmetic = cost.operations(ROWS, 1, ROWS / 2) / seconds
-            if model.devices:
-                seconds = _best(lambda: stepper.decode(TOKENS))
-                return Limits(cost.bytes * TOKENS / seconds, arithmetic, kind)
+            arithmetic = work_of(probe).operations(ROWS, 1, ROWS / 2) / seconds
     return Limits(bandwidth(int(work.read_by(1)), threads), arithmetic, kind)
+
+
+def of_device(device: Device, kind: str, side: int = SIDE, columns: int = COLUMNS) -> Limits:
+    """Of a GPU; raises OutOfMemory where it has no room for two matrices."""
+    [room] = usage([device])  # beside the model
+    size = min(MOST_MEMORY, room.memory_free // 4) // 4 * 4
+    with closing(Copy(device, size)) as copied:
+        bandwidth = 2 * size / _best(copied.run)
+    weights = blocks.pool(KINDS[kind], 0.02, blocks.POOL, np.random.default_rng(0))
+    with closing(Product(device, KINDS[kind].type, weights, side, columns)) as product:
+        return Limits(bandwidth, product.operations / _best(product.run), kind)
 
 
 def bandwidth(size: int, threads: int) -> float:

@@ -49,7 +49,8 @@ def measure(
             progress.begin("limits of the machine", 1)
             measured = limits.measure(model, work, config, threads)
             progress.advance()
-            found.notes.append(worded(measured, work, threads))
+            computing = [each.description for each in model.devices] or [f"{threads} threads"]
+            found.notes.append(worded(measured, work, ", ".join(computing)))
         cells = max(trial.cells for trial in trials)
         streams = max(1, *(trial.streams for trial in trials))
         with closing(
@@ -85,11 +86,11 @@ def possible(plan: Plan, model: Model, notes: list[str]) -> list[Trial]:
     return fitting
 
 
-def worded(measured: Limits, work: Work, threads: int) -> str:
+def worded(measured: Limits, work: Work, computing: str) -> str:
     read = work.read_by(1)
     size = f"{read / 1e9:.2f} GB" if read >= 1e9 else f"{read / 1e6:.1f} MB"
     return (
-        f"limits of {threads} threads: {measured.bandwidth / 1e9:.1f} GB/s of memory, of which a "
+        f"limits of {computing}: {measured.bandwidth / 1e9:.1f} GB/s of memory, of which a "
         f"token reads {size}; {measured.arithmetic / 1e12:.3f} TFLOP/s with {measured.kind}"
     )
 

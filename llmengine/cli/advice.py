@@ -61,7 +61,8 @@ def _requirement() -> str:
 
 def compiled_features(system_info: str) -> list[str]:
     """The names set to 1 in `llama_print_system_info`, like `CPU : AVX2 = 1 | FMA = 1 |`."""
-    fields = (field.rpartition(":")[2].split("=") for field in system_info.split("|"))
+    of_cpu = system_info.rpartition("CPU : ")[2]  # those of a GPU's backend come before
+    fields = (field.split("=") for field in of_cpu.split("|"))
     return [field[0].strip() for field in fields if len(field) == 2 and field[1].strip() == "1"]
 
 

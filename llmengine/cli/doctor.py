@@ -83,22 +83,22 @@ def examine(settings: Settings) -> Report:
     return report
 
 
-def _examine_build(report: Report, device: str) -> bool:
+def _examine_build(report: Report, wanted: str) -> bool:
     """Whether llama.cpp can be loaded."""
     from importlib import metadata
 
     try:
-        from llmengine.llama import library
+        from llmengine.llama import device, library
 
         report.llama_cpp = metadata.version(advice.PACKAGE)
         report.cpu_features = advice.compiled_features(library.system_info())
-        report.devices = [f"{each.name}: {each.description}" for each in library.devices()]
+        report.devices = [f"{each.name}: {each.description}" for each in device.devices()]
     except (ImportError, OSError, RuntimeError) as error:  # as llama_cpp fails to load
         reason = " ".join(str(error).split())
         report.problems.append(f"llama.cpp cannot be loaded ({reason}): {advice.build_command()}")
         return False
     try:
-        library.choose_devices(device)
+        device.choose(wanted)
     except EngineError as error:
         report.problems.append(error.message)
     _advise(report)

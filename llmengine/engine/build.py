@@ -32,7 +32,7 @@ from llmengine.engine.threads import Threads
 from llmengine.engine.vacancy import UNFELT
 from llmengine.engine.watcher import Watcher
 from llmengine.errors import ConfigError
-from llmengine.llama import library
+from llmengine.llama import device
 from llmengine.llama.context import Context
 from llmengine.llama.embedding import EmbeddingContext
 from llmengine.llama.model import Model
@@ -163,7 +163,7 @@ def _watcher(
     model: Model, config: Config, tier: MemoryTier | None, relieve: Callable[[], None]
 ) -> Watcher:
     ceiling = Ceiling(config.performance.memory_ceiling_mb * MEBIBYTE)
-    return Watcher(ceiling, tier, relieve, devices=lambda: library.device_usage(model.devices))
+    return Watcher(ceiling, tier, relieve, devices=lambda: device.usage(model.devices))
 
 
 def _speculator(contexts: list[Context], config: Config, pacer: Pacer) -> Speculator | None:

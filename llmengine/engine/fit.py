@@ -15,7 +15,7 @@ from llmengine import hardware, usage
 from llmengine.config import Config
 from llmengine.engine import sizing
 from llmengine.errors import OutOfMemory
-from llmengine.llama import library
+from llmengine.llama import device
 from llmengine.llama.footprint import DryModel, Footprint
 from llmengine.models import locate
 
@@ -59,8 +59,8 @@ def _free(config: Config) -> Free:
     host, ceiling = hardware.memory().available, config.performance.memory_ceiling_mb << 20
     if ceiling:
         host = min(host, ceiling - usage.process().memory_bytes)
-    devices = library.choose_devices(config.model.device)
-    return Free(host, sum(each.memory_free for each in devices))
+    chosen = device.choose(config.model.device)
+    return Free(host, sum(each.memory_free for each in chosen))
 
 
 def _plenty(paths: list[Path], config: Config, free: Free) -> bool:

@@ -60,6 +60,9 @@ class Context:
         self.deterministic = config.performance.deterministic
         self._in_tiles = config.model.kv_type == "f16" and config.model.flash_attention != "off"
         self._kind = f"{config.model.kv_type} {config.model.flash_attention}"
+        if model.devices:  # they round in their own way
+            names = " ".join(each.description for each in model.devices)
+            self._kind += f" {config.model.gpu_layers} layers on {names}"
         self.sequences = sequences + self.deterministic  # the last one pads the batch
         rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
         self.rows = min(max(rows, config.slots), cells)  # of one step

@@ -1,4 +1,4 @@
-"""llama.cpp as a loaded library: its log, its devices, its start."""
+"""llama.cpp as a loaded library: its log, its start."""
 
 from __future__ import annotations
 
@@ -9,35 +9,17 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp
 from llama_cpp._ggml import libggml
-from msgspec import Struct
-
-from llmengine.errors import ConfigError
-from llmengine.usage import DeviceUsage
 
 log = logging.getLogger("llmengine.llama")
 
 # The last errors in llama.cpp's log: its functions return null and tell the reason only there.
 _recent: deque[str] = deque(maxlen=8)
-
-DEVICE_BACKENDS = {"cuda": "CUDA", "metal": "Metal", "rocm": "ROCm", "vulkan": "Vulkan"}
-_GPU_TYPES = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU in ggml-backend.h
-
-
-class Device(Struct, frozen=True):
-    """A GPU that this build of llama.cpp can use. Memory in bytes."""
-
-    name: str
-    description: str
-    memory_free: int
-    memory_total: int
-    handle: int
-
 
 # Who wants to hear what llama.cpp logs on a thread, by the thread.
 _listeners: dict[int, list[str]] = {}
@@ -109,71 +91,12 @@ def captured_stderr() -> Iterator[list[str]]:
             lines += file.read().decode("utf-8", "replace").splitlines()
 
 
-@functools.cache
-def _ggml() -> Any:
-    for name in ("name", "description"):
-        function = getattr(libggml, f"ggml_backend_dev_{name}")
-        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_char_p
-    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    libggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-    libggml.ggml_backend_dev_memory.argtypes = [
-        ctypes.c_void_p,
-        ctypes.POINTER(ctypes.c_size_t),
-        ctypes.POINTER(ctypes.c_size_t),
-    ]
-    libggml.ggml_backend_dev_memory.restype = None
+def ggml(signatures: dict[str, tuple[list[Any], Any]]) -> Any:
+    """The library with these functions of it, of which llama_cpp declares no types."""
+    for name, (arguments, result) in signatures.items():
+        function = getattr(libggml, name)
+        function.argtypes, function.restype = arguments, result
     return libggml
-
-
-def devices() -> list[Device]:
-    """The GPUs that llama.cpp sees; empty for a build without a GPU backend."""
-    start()
-    ggml = _ggml()
-    handles = [ggml.ggml_backend_dev_get(i) for i in range(ggml.ggml_backend_dev_count())]
-    return [_device(each) for each in handles if ggml.ggml_backend_dev_type(each) in _GPU_TYPES]
-
-
-def _device(handle: int) -> Device:
-    ggml = _ggml()
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    ggml.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
-    return Device(
-        name=ggml.ggml_backend_dev_name(handle).decode(),
-        description=ggml.ggml_backend_dev_description(handle).decode(),
-        memory_free=free.value,
-        memory_total=total.value,
-        handle=handle,
-    )
-
-
-def device_usage(devices: Sequence[Device]) -> tuple[DeviceUsage, ...]:
-    """What is taken of their memory now."""
-    found = (_device(each.handle) for each in devices)
-    return tuple(DeviceUsage(each.name, each.memory_total, each.memory_free) for each in found)
-
-
-def choose_devices(wanted: str) -> list[Device]:
-    """The GPUs for `device = wanted`; none means the CPU.
-
-    Raises ConfigError when a device is asked for that this build or machine lacks.
-    """
-    if wanted == "cpu":
-        return []
-    found = devices()
-    if wanted == "auto":
-        return found
-    backend = DEVICE_BACKENDS[wanted]
-    matching = [each for each in found if each.name.upper().startswith(backend.upper())]
-    if not matching:
-        have = ", ".join(each.name for each in found) or "only the CPU"
-        raise ConfigError(
-            f'device "{wanted}" is not there: this build of llama.cpp sees {have}; '
-            "`llmengine doctor` says how to build for it",
-            param="model.device",
-        )
-    return matching
 
 
 def system_info() -> str:

@@ -14,7 +14,7 @@ import llama_cpp
 from llmengine.config import Config
 from llmengine.core import Infill
 from llmengine.errors import ConfigError, InvalidRequest, ModelNotFound, ModelUnavailable
-from llmengine.llama import advice, library
+from llmengine.llama import advice, device, library
 from llmengine.llama.tokenizer import Tokenizer
 from llmengine.loading import Loading
 
@@ -37,7 +37,7 @@ class Model:
         self._users = 0  # calls under way that need the model
         self._closed = False
         self.path = path
-        self.devices = library.choose_devices(config.model.device)
+        self.devices = device.choose(config.model.device)
         library.forget_errors()
         params = self._params(config)
         report = llama_cpp.llama_progress_callback(lambda fraction, _: loading.report(fraction))

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llama_cpp._ggml import libggml
 from msgspec import Struct
 
 from llmengine.errors import ModelUnavailable
+from llmengine.llama import library
 from llmengine.llama.model import check_file
 
 _FIRST_PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
@@ -67,18 +67,16 @@ def _tensor(gguf: Any, handle: int, number: int) -> Tensor:
 @functools.cache
 def _functions() -> Any:
     handle, number = ctypes.c_void_p, ctypes.c_int64
-    signatures: dict[str, tuple[list[Any], Any]] = {
-        "gguf_init_from_file": ([ctypes.c_char_p, _Params], handle),
-        "gguf_free": ([handle], None),
-        "gguf_get_n_tensors": ([handle], number),
-        "gguf_get_tensor_name": ([handle, number], ctypes.c_char_p),
-        "gguf_get_tensor_type": ([handle, number], ctypes.c_int),
-        "gguf_get_tensor_size": ([handle, number], ctypes.c_size_t),
-        "ggml_type_name": ([ctypes.c_int], ctypes.c_char_p),
-        "ggml_type_size": ([ctypes.c_int], ctypes.c_size_t),
-        "ggml_blck_size": ([ctypes.c_int], number),
-    }
-    for name, (arguments, result) in signatures.items():
-        function = getattr(libggml, name)
-        function.argtypes, function.restype = arguments, result
-    return libggml
+    return library.ggml(
+        {
+            "gguf_init_from_file": ([ctypes.c_char_p, _Params], handle),
+            "gguf_free": ([handle], None),
+            "gguf_get_n_tensors": ([handle], number),
+            "gguf_get_tensor_name": ([handle, number], ctypes.c_char_p),
+            "gguf_get_tensor_type": ([handle, number], ctypes.c_int),
+            "gguf_get_tensor_size": ([handle, number], ctypes.c_size_t),
+            "ggml_type_name": ([ctypes.c_int], ctypes.c_char_p),
+            "ggml_type_size": ([ctypes.c_int], ctypes.c_size_t),
+            "ggml_blck_size": ([ctypes.c_int], number),
+        }
+    )
