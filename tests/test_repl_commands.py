@@ -203,6 +203,19 @@ def test_set_shows_and_changes_settings(host):
     assert paper.said[4] == "top_k = 40"
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/set top_k=5", "top_k = 5"),
+        ("/set top_k= 5", "top_k = 5"),
+        ("/set stop=a b", 'stop = ["a b"]'),
+        ("/set stop =", 'stop = ["="]'),
+    ],
+)
+def test_a_setting_may_be_written_as_in_a_config_file(host, line, said):
+    assert session(host, line)[1].said == [said]
+
+
 def test_stats_after_each_answer_and_on_demand(host):
     _, paper = session(host, "/stats", "/set stats on", "hi", "/stats")
     assert paper.said[0].startswith("No answer yet.\n")

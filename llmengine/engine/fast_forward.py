@@ -21,7 +21,7 @@ _KEPT = 4  # tokens for each place
 Chances = dict[int, float]  # by token: how often it came where it could
 
 
-class Guess(Struct):
+class Continuation(Struct):
     """A token that may come next, of some that may; one without `options` has to."""
 
     token: int
@@ -47,7 +47,7 @@ class FastForward(Guesser):
         self._matcher = matcher
         self._walker: Matcher | None = None  # a copy, behind what was guessed
         self._place = sequence.request.prompt[-1]  # of the next token
-        self._ahead: list[Guess] = []
+        self._ahead: list[Continuation] = []
         self._habits: defaultdict[int, Chances] = defaultdict(dict)  # by place
         self._forced, self._new = _FORCED, _NEW
 
@@ -102,16 +102,16 @@ class FastForward(Guesser):
             place = _BEHIND_FORCED if guesses[0].forced else guesses[0].token
             chance *= math.prod(guess.chance for guess in guesses)
 
-    def _guesses(self, walker: Matcher, place: int, most: int) -> list[Guess]:
+    def _guesses(self, walker: Matcher, place: int, most: int) -> list[Continuation]:
         """A run of forced tokens, or one that is a habit; none where nothing is known."""
         if forced := walker.forced:
-            return [Guess(token, self._forced) for token in forced[:most]]
+            return [Continuation(token, self._forced) for token in forced[:most]]
         chances = self._habits.get(place, {})
         options = tuple(token for token in chances if walker.allows(token))
         if not options:
             return []
         likeliest = max(options, key=chances.__getitem__)
-        return [Guess(likeliest, chances[likeliest], options)]
+        return [Continuation(likeliest, chances[likeliest], options)]
 
     def draft(self, count: int) -> array[int]:
         return array("i", [guess.token for guess in self._ahead[:count]])

@@ -95,17 +95,19 @@ def _system(repl: Repl, argument: str) -> None:
 
 
 def _set(repl: Repl, argument: str) -> None:
-    key, _, text = argument.partition(" ")
+    word, _, more = argument.partition(" ")
+    key, _, begun = word.partition("=")  # as in a config file, or with a blank
+    text = f"{begun} {more}".strip()
     if not key:
         repl.say(_settings(repl))
     elif key in SWITCHES:
-        _switch(repl, key, text.strip())
-    elif not text.strip():
+        _switch(repl, key, text)
+    elif not text:
         option = sampling_values.option(key)
         value = values.to_toml(getattr(repl.conversation.params, key))
         repl.say(f"{key} = {value}  {option.description} [{values.describe(option)}]")
     else:
-        repl.say(f"{key} = {values.to_toml(repl.conversation.set(key, text.strip()))}")
+        repl.say(f"{key} = {values.to_toml(repl.conversation.set(key, text))}")
 
 
 def _switch(repl: Repl, key: str, text: str) -> None:
