@@ -561,6 +561,11 @@ def test_llama_cpp_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_quantized_kv_cache_without_flash_attention_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs flash attention: set model.flash_attention"):
+        Engine(config(context_size=1024, kv_type="q8_0", flash_attention="off"))
+
+
 @pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
 def test_quantized_kv_runs(kv_type: str) -> None:
     with Engine(config(context_size=1024, kv_type=kv_type)) as engine:

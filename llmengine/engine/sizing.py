@@ -66,11 +66,15 @@ def sequence_length(model: Model, config: Config, cells: int) -> int:
 
 def check(config: Config) -> None:
     """Refuse settings that contradict each other."""
-    if config.performance.deterministic and config.model.flash_attention == "off":
-        raise ConfigError(
-            "performance.deterministic needs flash attention: "
-            'set model.flash_attention to "auto" or "on"'
-        )
+    if config.model.flash_attention == "off":
+        for name, needs in (
+            ("performance.deterministic", config.performance.deterministic),
+            (f'model.kv_type = "{config.model.kv_type}"', config.model.kv_type != "f16"),
+        ):
+            if needs:
+                raise ConfigError(
+                    f'{name} needs flash attention: set model.flash_attention to "auto" or "on"'
+                )
     if config.model.draft_model:
         _check_draft(config)
     if config.performance.deterministic and config.model.overflow == "shift":
