@@ -2,7 +2,8 @@
 
     python -m benchmarks.peer_server llama-server MODEL --slots 8 --context 8192 --threads 2
 
-Its first line on stdout is JSON: the URL, what it is, and the CPU features that it was built for.
+Its first line on stdout is JSON: the URL, what it is, and the CPU features that it was built for,
+if it tells them.
 """
 
 from __future__ import annotations
@@ -63,14 +64,10 @@ def run_program(arguments: argparse.Namespace) -> NoReturn:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             _wait_for(url, process, Path(log.name))
-            said = Path(log.name).read_text(errors="replace")
-            features = re.search(r"system_info: (.*)", said)
-            build = re.search(r"build(?:_info)?: (.*)", said)
-            announce(
-                url,
-                f"llama-server {build[1] if build else arguments.program}",
-                features[1] if features else "",
-            )
+            asked = [arguments.program, "--version"]
+            told = subprocess.run(asked, capture_output=True, text=True, check=True)
+            version = re.search(r"version: (.*)", told.stdout + told.stderr)
+            announce(url, f"llama-server {version[1] if version else ''}", "")
             sys.exit(process.wait())
         finally:
             process.terminate()

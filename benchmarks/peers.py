@@ -144,7 +144,7 @@ def compare(name: str, kind: Sequence[str], rounds: int, model: Path) -> Result:
         row=name,
         what=wanted.what,
         peer=peer.name,
-        lacks=sorted(features(library.system_info()) - features(peer.features)),
+        lacks=lacking(peer),
         machine=machine(),
         figures=[
             Difference(
@@ -197,6 +197,13 @@ def _restarted(start: Start, wanted: Comparison) -> Callable[[], Row]:
 def _url(peer: AbstractContextManager[Peer]) -> Iterator[str]:
     with peer as opened:
         yield opened.url
+
+
+def lacking(peer: Peer) -> list[str]:
+    """CPU features that our build has and the peer's has not, if that tells its own."""
+    if not peer.features:
+        return []
+    return sorted(features(library.system_info()) - features(peer.features))
 
 
 def features(text: str) -> set[str]:
