@@ -204,12 +204,15 @@ def test_a_projector_counts_as_weights(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_gpus_are_asked_for_what_lies_on_them() -> None:
-    need = Footprint(weights=900, state=100, compute=7, device_compute=5, share=0.75)
-    assert (need.host, need.device) == (257, 755)
-    exact = fit.Free(257 + fit.OVERHEAD, 755)
+    need = Footprint(weights=900, state=140, compute=7, device_compute=5, input=40, share=0.75)
+    assert (need.host, need.device) == (40 + 250 + 7, 755)
+    exact = fit.Free(297 + fit.OVERHEAD, 755 + fit.DEVICE_OVERHEAD)
     assert exact.holds(need)
-    assert not fit.Free(exact.host - 1, 755).holds(need)
-    assert not fit.Free(exact.host, 754).holds(need)
+    assert not fit.Free(exact.host - 1, exact.device).holds(need)
+    assert not fit.Free(exact.host, exact.device - 1).holds(need)
+    both = need + Footprint(weights=1000, state=0, compute=1, device_compute=1)
+    assert (both.host, both.device) == (297 + 1001, 755 + 1)
+    assert fit.Free(2000 + fit.OVERHEAD, 0).holds(Footprint(weights=1000, state=900, compute=9))
 
 
 @pytest.mark.model

@@ -21,6 +21,7 @@ from llmengine.models import locate
 
 STEP = 256  # tokens by which contexts are tried
 OVERHEAD = 64 << 20  # bytes of our own, beside what llama.cpp allocates
+DEVICE_OVERHEAD = 256 << 20  # bytes that a GPU's kernels take beside that
 PLENTY = 8  # how often a model's file has to fit into what is free for nothing to be asked
 BUFFERS = 1 << 30  # bytes, as much as buffers take with the usual rows and any vocabulary
 USUAL_ROWS = 512
@@ -36,7 +37,8 @@ class Free(Struct, frozen=True):
     device: int  # of all GPUs together
 
     def holds(self, need: Footprint) -> bool:
-        return need.host + OVERHEAD <= self.host and need.device <= self.device
+        on_device = need.device + DEVICE_OVERHEAD if need.device else 0
+        return need.host + OVERHEAD <= self.host and on_device <= self.device
 
 
 def cells(path: Path, config: Config) -> int | None:
@@ -125,7 +127,7 @@ class Plan:
         beyond = need.host + OVERHEAD > free.host
         taken, left, where = (
             (need.host + OVERHEAD, free.host, "memory") if beyond
-            else (need.device, free.device, "GPU memory")
+            else (need.device + DEVICE_OVERHEAD, free.device, "GPU memory")
         )  # fmt: skip
         compute = need.compute + need.device_compute
         remedies = list(self._remedies()) or ["a smaller model or a smaller quantization"]

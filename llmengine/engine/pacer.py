@@ -42,7 +42,7 @@ class Pacer:
         self._work = 1.0  # of the tokens of the latest prompt, on average, beside one of those
         self.costs = Costs()
         self._threads = threads
-        self._proven = FIRST_CHUNK  # a chunk is not grown to more than twice what was measured
+        self._proven = FIRST_CHUNK  # the largest that was measured: none is over twice as large
 
     @property
     def seconds_per_token(self) -> float:
@@ -105,7 +105,7 @@ class Pacer:
         if mix.prompt < SMALLEST_CHUNK:
             return
         if mix.decoding:
-            self._proven = max(mix.prompt, FIRST_CHUNK)
+            self._proven = max(mix.prompt, self._proven)
         work = mix.work(mix.prompt, self._attention)
         if work < mix.prompt:
             return  # a tile that many streams with one prefix gain by tells little of a prompt

@@ -11,6 +11,7 @@ from llmengine.config import Config
 from llmengine.llama import library
 from llmengine.llama.context import Context
 from llmengine.llama.model import Model
+from llmengine.llama.tensors import EMBEDDINGS, OUTPUT, read
 
 MEBIBYTE = 1 << 20
 
@@ -26,24 +27,30 @@ class Footprint(Struct, frozen=True):
     state: int  # the KV cache, recurrent states
     compute: int  # buffers of host memory, for what is computed and its results
     device_compute: int = 0  # those of GPUs
-    share: float = 0.0  # of weights and state that lies on GPUs
+    input: int = 0  # of the weights: the embeddings of tokens, which no GPU has
+    share: float = 0.0  # of the other weights and the state that lies on GPUs
 
     @property
     def host(self) -> int:
-        return int((self.weights + self.state) * (1 - self.share)) + self.compute
+        return self.input + int(self._movable * (1 - self.share)) + self.compute
 
     @property
     def device(self) -> int:
-        return int((self.weights + self.state) * self.share) + self.device_compute
+        return int(self._movable * self.share) + self.device_compute
+
+    @property
+    def _movable(self) -> int:
+        return self.weights - self.input + self.state
 
     def __add__(self, other: Footprint) -> Footprint:
         """Both together."""
-        one, two = self.weights + self.state, other.weights + other.state
+        one, two = self._movable, other._movable
         return Footprint(
             self.weights + other.weights,
             self.state + other.state,
             self.compute + other.compute,
             self.device_compute + other.device_compute,
+            self.input + other.input,
             (one * self.share + two * other.share) / max(1, one + two),
         )
 
@@ -68,13 +75,20 @@ class DryModel(Model):
         text = "\n".join(lines)
         devices = {each.name for each in self.devices}
         buffers = [(name, _bytes(size)) for name, size in _BUFFER.findall(text)]
+        embeddings, tied = self._embeddings() if devices else (0, False)
         return Footprint(
-            weights=self.size_bytes,
+            weights=self.size_bytes + (embeddings if tied else 0),
             state=sum(_bytes(size) for size in _STATE.findall(text)),
             compute=sum(size for name, size in buffers if name not in devices),
             device_compute=sum(size for name, size in buffers if name in devices),
+            input=embeddings,
             share=self._share(config),
         )
+
+    def _embeddings(self) -> tuple[int, bool]:
+        """Bytes of those of tokens, and whether the output has a copy of them on the GPU."""
+        sizes = {each.name: each.bytes for each in read(self.path)}
+        return sizes.get(EMBEDDINGS, 0), OUTPUT not in sizes
 
     def _share(self, config: Config) -> float:
         """How much of the layers is on GPUs."""

@@ -14,6 +14,8 @@ from llmengine.errors import ModelUnavailable
 from llmengine.llama import library
 from llmengine.llama.model import check_file
 
+# Without the second, the first one serves as output too.
+EMBEDDINGS, OUTPUT = "token_embd.weight", "output.weight"
 _FIRST_PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
 
 

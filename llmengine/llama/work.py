@@ -9,10 +9,9 @@ import llama_cpp
 from msgspec import Struct
 
 from llmengine.llama.model import Model
-from llmengine.llama.tensors import Tensor, read
+from llmengine.llama.tensors import EMBEDDINGS, OUTPUT, Tensor, read
 
 _EXPERTS = "_exps."  # in the names of matrices of which a token uses few
-_EMBEDDINGS, _OUTPUT = "token_embd.weight", "output.weight"
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -58,11 +57,11 @@ def work_of(model: Model) -> Work:
 def counted(tensors: Sequence[Tensor], attention: int, experts: int = 0, used: int = 0) -> Work:
     names = {each.name for each in tensors}
     # Of an embedding of its own a step reads no more than the rows of its tokens.
-    output = _OUTPUT if _OUTPUT in names else _EMBEDDINGS
+    output = OUTPUT if OUTPUT in names else EMBEDDINGS
     kinds: Counter[str] = Counter()
     total, products = Counter[str](), Counter[str]()
     for each in tensors:
-        if each.name == _EMBEDDINGS and output != _EMBEDDINGS:
+        if each.name == EMBEDDINGS and output != EMBEDDINGS:
             continue
         part = "output" if each.name == output else "expert" if _EXPERTS in each.name else "layer"
         kinds[each.kind] += each.elements
