@@ -78,6 +78,7 @@ class FakeBatch:
 
 
 class FakeContext:
+    scatters = False
     """Knows of each sequence how long it is; a state has BYTES for every token."""
 
     handle = None

@@ -96,6 +96,7 @@ class FakeContext:
     capacity: int
     can_truncate: bool = True
     arena: bool = False  # then cells must lie in the order of their tokens
+    scatters: bool = False
     says: Callable[[Tokens[int]], int] = next_token
     seconds_per_step: float = 0.0
     seconds_per_row: float = 0.0
@@ -186,12 +187,12 @@ class FakeContext:
     def usable(self, sequence: int, length: int, wanted: int) -> int:
         return wanted if wanted == length or self.can_truncate else 0
 
-    def state_size(self, sequence: int) -> int:
-        return 8 * len(self.sequences[sequence]) + 8
+    def state_size(self, sequence: int, end: int | None = None) -> int:
+        return 8 * len(self.sequences[sequence][:end]) + 8
 
-    def save(self, sequence: int, buffer: np.ndarray) -> bool:
+    def save(self, sequence: int, buffer: np.ndarray, end: int | None = None) -> bool:
         view = buffer.view(np.int64)
-        tokens = self.tokens(sequence)
+        tokens = self.tokens(sequence)[:end]
         view[0] = len(tokens)
         view[1 : len(tokens) + 1] = tokens
         return True

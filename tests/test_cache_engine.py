@@ -13,6 +13,7 @@ from real import Result, chatml, config, request, run
 from llmengine.core import Request
 from llmengine.engine import build
 from llmengine.engine.engine import Engine
+from llmengine.llama.model import Model
 
 pytestmark = pytest.mark.model
 
@@ -119,6 +120,29 @@ def test_idle_slots_are_kept_by_a_close_in_the_middle_of_work(tmp_path: Path) ->
         del engine._slots.save_next  # type: ignore[method-assign]
     with Engine(options) as engine:
         assert cached(run(engine, requests(engine)[:2])) > 400
+
+
+def test_of_scattered_cells_those_before_them_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, from which each run of cells is a copy of its own."""
+    monkeypatch.setattr(Model, "copied", True)
+    options = settings(tmp_path, deterministic=False, min_tokens=4)
+    questions = ["Tell me of tea.", "Tell me of the sea."]
+    with Engine(options) as engine:
+        asked = [request(engine, each, chatml(each), temperature=0) for each in questions]
+        answers = run(engine, asked)
+        wait_for_states(engine, 2)
+        alone = run(engine, [request(engine, "alone", chatml("Hello!"), temperature=0)])["alone"]
+    with Engine(options) as engine:
+        for one in asked:
+            turns = chatml(one.id, answers[one.id].text, "And now?")
+            again = run(engine, [request(engine, one.id, turns, temperature=0)])[one.id]
+            assert again.usage.cached_tokens == len(one.prompt)
+        turns = chatml("Hello!", alone.text, "And now?")
+        again = run(engine, [request(engine, "alone", turns, temperature=0)])["alone"]
+        whole = alone.usage.prompt_tokens + alone.usage.completion_tokens
+        assert whole - 1 <= again.usage.cached_tokens <= whole
 
 
 @pytest.mark.parametrize(("memory", "left"), [(64, 1), (0, 2)])

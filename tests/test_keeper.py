@@ -17,10 +17,10 @@ class States:
         self.sizes = sizes
         self.saved: list[int] = []
 
-    def state_size(self, sequence: int) -> int:
+    def state_size(self, sequence: int, end: int | None = None) -> int:
         return self.sizes[sequence]
 
-    def save(self, sequence: int, buffer: object) -> bool:
+    def save(self, sequence: int, buffer: object, end: int | None = None) -> bool:
         self.saved.append(sequence)
         return True
 

@@ -189,6 +189,25 @@ def test_random_work_beside_idle_slots_that_make_way(seed: int) -> None:
     check_random_work(seed, vacates=100, cache=in_memory())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_random_work_of_which_scattered_cells_are_not_copied(seed: int) -> None:
+    check_random_work(seed, scatters=True, cache=in_memory())
+
+
+def test_a_state_that_is_set_aside_ends_where_its_cells_scatter() -> None:
+    bench = Bench(cells=256, limit=8, kept=4, scatters=True)
+    for index in range(8):
+        bench.add(f"r{index}", prompt(20, seed=index), max_tokens=60)
+    while not bench.scheduler.preemptions:
+        bench.step()
+    aside = [each for each in bench.scheduler.waiting if each.saved]
+    assert aside
+    assert [each.saved_length for each in aside] == [20] * len(aside)
+    bench.run()
+    for index in range(8):
+        assert bench.text(f"r{index}") == text_of(answer(prompt(20, seed=index), 60))
+
+
 def check_random_work(seed: int, **options: Any) -> None:
     """Shared prefixes, cancels, a small cache, failing decodes: every finished text is exact."""
     rng = random.Random(seed)
@@ -204,7 +223,7 @@ def check_random_work(seed: int, **options: Any) -> None:
             if rng.random() < 0.1:
                 bench.context.statuses = [rng.choice([Status.ABORTED, Status.NO_ROOM])]
             bench.step()
-        if "vacates" in options:
+        if "cache" in options:
             bench.slots.save_next()
         if rng.random() < 0.15:
             bench.runner.cancel(f"r{rng.randrange(index + 1)}")

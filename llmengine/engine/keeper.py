@@ -20,8 +20,8 @@ UNMEASURED = 0.001  # seconds to prefill a token, until a step has told
 class States(Protocol):
     """What the keeper needs of `llmengine.llama.context.Context`."""
 
-    def state_size(self, sequence: int) -> int: ...
-    def save(self, sequence: int, buffer: Buffer) -> bool: ...
+    def state_size(self, sequence: int, end: int | None = None) -> int: ...
+    def save(self, sequence: int, buffer: Buffer, end: int | None = None) -> bool: ...
 
 
 class Keeper:
@@ -79,14 +79,23 @@ class Keeper:
         """Whether the cache has the state of these tokens, or of more."""
         return self.cache.covers(scope, np.array(tokens, np.int32), whole=self._whole)
 
-    def save(self, sequence: int, scope: str, tokens: array[int], *, bounded: bool = True) -> None:
+    def save(
+        self,
+        sequence: int,
+        scope: str,
+        tokens: array[int],
+        *,
+        end: int | None = None,
+        bounded: bool = True,
+    ) -> None:
         """Copy a slot's state into the cache, if it is worth keeping and not there yet.
 
-        `bounded` calls stop at what a step may cost the streams that are running.
+        The tokens are those before the position `end`, where one is given. `bounded` calls stop at
+        what a step may cost the streams that are running.
         """
         if len(tokens) < self._min_tokens or self.has(scope, tokens):
             return
-        size = self._states.state_size(sequence)
+        size = self._states.state_size(sequence, end)
         # One state is let through whatever its size, or a large model's would never be saved.
         if bounded and self._left < min(size, STEP_BYTES):
             return
@@ -94,5 +103,5 @@ class Keeper:
             return
         self._left -= size
         state, kept = new_state(size), np.array(tokens, np.int32)
-        if self._states.save(sequence, state):
+        if self._states.save(sequence, state, end):
             self.cache.put(scope, kept, state, whole=self._whole)

@@ -149,9 +149,12 @@ class Scheduler:
 
     def commit(self, step: list[Work]) -> None:
         """Note that the step's tokens are computed, its drafts left aside."""
+        scatters = self._memory.scatters and len(step) > 1
         for work in step:
             slot = work.sequence.slot
             assert slot is not None
+            if scatters and work.decoding and slot.scattered is None:
+                slot.scattered = slot.length
             slot.length += work.count
             work.sequence.moved = False
             if work.decoding:
@@ -247,10 +250,10 @@ class Scheduler:
         slot = sequence.slot
         assert slot is not None
         self.preemptions += 1
-        whole = slot.length and not sequence.moved
-        region = self._pool.take(self._memory.state_size(slot.id)) if whole else None
-        if region and self._memory.save(slot.id, region.buffer):
-            sequence.saved, sequence.saved_length = region, slot.length
+        whole, end = slot.length and not sequence.moved, slot.end
+        region = self._pool.take(self._memory.state_size(slot.id, end)) if whole else None
+        if region and self._memory.save(slot.id, region.buffer, end):
+            sequence.saved, sequence.saved_length = region, slot.compact
         elif region:
             self._pool.give(region)
         self._requeue(sequence)

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from llmengine.engine.pool import Buffer
+from llmengine.media.spans import position, whole
 
 if TYPE_CHECKING:
     from llmengine.engine.sequence import Sequence
@@ -25,8 +26,10 @@ class Memory(Protocol):
     def clear(self) -> None: ...
     def shift(self, sequence: int, start: int, count: int) -> None: ...
     def usable(self, sequence: int, length: int, wanted: int) -> int: ...
-    def state_size(self, sequence: int) -> int: ...
-    def save(self, sequence: int, buffer: Buffer) -> bool: ...
+    @property
+    def scatters(self) -> bool: ...
+    def state_size(self, sequence: int, end: int | None = None) -> int: ...
+    def save(self, sequence: int, buffer: Buffer, end: int | None = None) -> bool: ...
     def load(self, sequence: int, buffer: Buffer) -> bool: ...
 
 
@@ -43,6 +46,7 @@ class Slot:
         self.kept = False  # whether its state was handed to the prompt cache
         self.checkpoint = False  # whether it stays as it is for others to start from
         self.length = 0
+        self.scattered: int | None = None  # tokens before the first that was computed beside others
         self.cells = array("i")  # fewer than `length`: the ids of the rest are not taken yet
         self.uses = 0
         self.used = 0.0  # when it was last, in seconds of time.monotonic()
@@ -51,6 +55,22 @@ class Slot:
     @property
     def tokens(self) -> array[int]:
         return self.owner.tokens[: self.length] if self.owner else self._tokens
+
+    @property
+    def compact(self) -> int:
+        """How many of the tokens have a state that is copied in few pieces."""
+        scattered = self.scattered_within(self.length)
+        return self.length if scattered is None else whole(self.tokens, scattered)
+
+    def scattered_within(self, length: int) -> int | None:
+        """What `scattered` is of the first tokens."""
+        return self.scattered if self.scattered is not None and self.scattered < length else None
+
+    @property
+    def end(self) -> int | None:
+        """The position up to which its state is worth a copy; None: all of it is."""
+        compact = self.compact
+        return position(self.tokens, compact) if compact < self.length else None
 
     @property
     def idle(self) -> bool:

@@ -124,6 +124,7 @@ class Slots:
         self._memory.copy(source.id, target.id, position(source.tokens, length))
         self.settle(source)
         target.length = length
+        target.scattered = source.scattered_within(length)
         target.cells = source.cells[:length]
         self.cells.share(_ids(target.cells))
 
@@ -251,6 +252,7 @@ class Slots:
         self.settle(slot)
         self.cells.give(_ids(slot.cells[length:]))
         slot.cells = slot.cells[:length]
+        slot.scattered = slot.scattered_within(length)
 
     def _running_cells(self) -> npt.NDArray[np.bool_]:
         """Which cells a running slot may share with others."""
@@ -267,7 +269,8 @@ class Slots:
         """Hand an idle slot's state to the prompt cache, which may have it already."""
         slot.kept = True
         if self._keeper and not self._expired(slot):
-            self._keeper.save(slot.id, slot.scope, slot.tokens, bounded=bounded)
+            tokens = slot.tokens[: slot.compact]
+            self._keeper.save(slot.id, slot.scope, tokens, end=slot.end, bounded=bounded)
 
     def save_next(self) -> bool:
         """Save one idle slot that was not saved yet; False if there is none."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp
@@ -64,6 +66,9 @@ class Context:
             names = " ".join(each.description for each in model.devices)
             self._kind += f" {config.model.gpu_layers} layers on {names}"
         self.sequences = sequences + self.deterministic  # the last one pads the batch
+        # A call for each run of a sequence's cells, for keys and values of each layer, some 10 us:
+        # the tokens that a stream got beside others are computed anew in less.
+        self.scatters = model.copied and not model.needs_checkpoints and not self.deterministic
         rows = DETERMINISTIC_ROWS if self.deterministic else config.performance.prefill_batch
         self.rows = min(max(rows, config.slots), cells)  # of one step
         self.threads = threads
@@ -86,7 +91,7 @@ class Context:
         params.n_ctx = self.cells
         params.n_batch = self._batch.capacity
         params.n_ubatch = self._batch.capacity
-        params.n_seq_max = self.sequences
+        params.n_seq_max = self.sequences + self.scatters  # the last one is cut off others
         params.n_threads = params.n_threads_batch = threads
         # Deterministic sums need the path that takes the cells one by one.
         flash = "on" if self.deterministic else config.model.flash_attention
@@ -242,15 +247,29 @@ class Context:
                 return 0
         return wanted
 
-    def state_size(self, sequence: int) -> int:
-        """Bytes that `save` writes for a sequence."""
-        return int(llama_cpp.llama_state_seq_get_size(self._context, sequence))
+    def state_size(self, sequence: int, end: int | None = None) -> int:
+        """Bytes that `save` writes for a sequence, or for what it has before the position `end`."""
+        with self._cut(sequence, end) as cut:
+            return int(llama_cpp.llama_state_seq_get_size(self._context, cut))
 
-    def save(self, sequence: int, buffer: npt.NDArray[np.uint8]) -> bool:
-        """Copy a sequence's state out; False if it did not fit."""
+    def save(self, sequence: int, buffer: npt.NDArray[np.uint8], end: int | None = None) -> bool:
+        """Copy a sequence's state out, that before the position `end`; False if it did not fit."""
         pointer = _bytes(buffer)
         size = len(buffer)
-        return bool(llama_cpp.llama_state_seq_get_data(self._context, pointer, size, sequence))
+        with self._cut(sequence, end) as cut:
+            return bool(llama_cpp.llama_state_seq_get_data(self._context, pointer, size, cut))
+
+    @contextmanager
+    def _cut(self, sequence: int, end: int | None) -> Iterator[int]:
+        """The sequence, or one that shares its cells before a position; only where it scatters."""
+        if end is None:
+            yield sequence
+            return
+        self.copy(sequence, self.sequences, end)
+        try:
+            yield self.sequences
+        finally:
+            self.remove(self.sequences)
 
     def load(self, sequence: int, buffer: npt.NDArray[np.uint8]) -> bool:
         """Copy a saved state into an empty sequence; False if there was no room."""

@@ -33,6 +33,11 @@ class Device(Struct, frozen=True):
     def backend(self) -> str:
         return self.name.rstrip("0123456789")
 
+    @property
+    def copies(self) -> bool:
+        """Whether the host has what it computes by copies: Metal's memory is the CPU's."""
+        return self.backend != _NAMES["metal"]
+
 
 class _Properties(ctypes.Structure):
     """`ggml_backend_dev_props` of ggml-backend.h."""

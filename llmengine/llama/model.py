@@ -155,6 +155,11 @@ class Model:
     def vocabulary(self) -> int:
         return int(llama_cpp.llama_vocab_n_tokens(self._vocab))
 
+    @property
+    def copied(self) -> bool:
+        """Whether what it computes is brought to the host by copies."""
+        return any(each.copies for each in self.devices)
+
     @functools.cached_property
     def can_truncate(self) -> bool:
         """Whether a sequence's tail can be dropped; recurrent state has no parts."""
