@@ -22,7 +22,7 @@ from llmengine.errors import InvalidRequest, OutOfMemory
 from llmengine.llama import device, library
 from llmengine.llama.device import Device
 from llmengine.llama.model import Model
-from llmengine.llama.operation import Copy, Product
+from llmengine.llama.product import Product
 from llmengine.llama.work import Work
 
 WORK = Work(
@@ -164,22 +164,20 @@ def cpu() -> Device:
     return device._device(device._functions().ggml_backend_dev_get(0))
 
 
-def test_a_device_copies_and_multiplies(cpu: Device) -> None:
-    values = np.arange(64, dtype=np.uint8)
-    with closing(Copy(cpu, 64)) as copied:
-        copied.fill(values)
-        assert copied.run() > 0
-        assert copied.result(64).tolist() == values.tolist()
+def test_a_device_multiplies(cpu: Device) -> None:
     ones = np.ones(32, np.float32)
     with closing(Product(cpu, Type.F32, ones.view(np.uint8), 32, 2)) as product:
         assert product.run() > 0
-        assert product.operations == 2 * 32 * 32 * 2
-        rows = product.result(2 * 32 * 4).view(np.float32).reshape(2, 32)
+        assert (product.bytes, product.operations) == (32 * 32 * 4, 2 * 32 * 32 * 2)
+        rows = product.result(2 * 32).reshape(2, 32)
     numbers = np.random.default_rng(0).standard_normal((2, 32), np.float32)
     assert rows == pytest.approx(np.repeat(numbers.sum(axis=1), 32).reshape(2, 32), abs=1e-5)
 
 
-def test_the_limits_of_a_gpu_are_those_of_single_operations(cpu: Device) -> None:
+def test_the_limits_of_a_gpu_are_those_of_single_products(
+    cpu: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GPU_SECONDS", 0.0)
     found = limits.of_device(cpu, "q4_k", side=256, columns=32)
     assert found.kind == "q4_k"
     assert 1e6 < found.bandwidth < 1e13
@@ -188,7 +186,7 @@ def test_the_limits_of_a_gpu_are_those_of_single_operations(cpu: Device) -> None
 
 def test_a_device_without_room_is_told(cpu: Device) -> None:
     with pytest.raises(OutOfMemory, match="CPU has no room for what measures it"):
-        Copy(cpu, 1 << 60)
+        Product(cpu, Type.F32, np.ones(4, np.uint8), 1 << 28, 1)
 
 
 def test_what_the_context_has_no_room_for_is_left_out(config: Config) -> None:

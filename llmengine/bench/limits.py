@@ -3,8 +3,8 @@
 Bytes are read by numpy in as many threads as compute, from as much memory as the model takes: a
 small model is read from the processor's caches. Multiplication is measured by llama.cpp with one
 layer so wide that hardly anything else is done, its weights quantized as the model's are. A GPU
-copies within its memory, and multiplies one matrix: to start the kernels of a layer takes it longer
-than to read the layer's weights.
+multiplies single matrices, by one column and by many: to start the kernels of a layer would take it
+longer than to read the layer's weights.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from llmengine.bench.weights import write
 from llmengine.config import Config
 from llmengine.llama.device import Device, usage
 from llmengine.llama.model import Model
-from llmengine.llama.operation import Copy, Product
+from llmengine.llama.product import Product
 from llmengine.llama.work import Work, work_of
 
 WIDE = Shape(layers=1, width=4096, heads=32, kv_heads=8, ffn=14_336, vocabulary=512, context=1024)
 MOST_MEMORY = 1 << 30  # bytes that are read over and over
 ROWS = 512
 SIDE, COLUMNS = 8192, 4096  # of the matrices that a GPU multiplies
+READ_SIDE = 16_384  # of the one that it reads for a single column, of 4-byte numbers
 REPETITIONS = 5
 GPU_SECONDS = 0.5  # its clocks rise under load
 LEAST_SECONDS = 0.05  # of one repetition
@@ -64,14 +65,20 @@ def measure(model: Model, work: Work, config: Config, threads: int, wide: Shape 
 
 
 def of_device(device: Device, kind: str, side: int = SIDE, columns: int = COLUMNS) -> Limits:
-    """Of a GPU; raises OutOfMemory where it has no room for two matrices."""
+    """Of a GPU; raises OutOfMemory where it has no room for the matrices."""
     [room] = usage([device])  # beside the model
-    size = min(MOST_MEMORY, room.memory_free // 4) // 4 * 4
-    with closing(Copy(device, size)) as copied:
-        bandwidth = 2 * size / _best(copied.run, GPU_SECONDS)
-    weights = blocks.pool(KINDS[kind], 0.02, blocks.POOL, np.random.default_rng(0))
-    with closing(Product(device, KINDS[kind].type, weights, side, columns)) as product:
+    wide = min(READ_SIDE, 2 * side)
+    while 4 * wide * wide > room.memory_free // 4:
+        wide //= 2
+    with closing(_product(device, "f32", wide, 1)) as product:
+        bandwidth = product.bytes / _best(product.run, GPU_SECONDS)
+    with closing(_product(device, kind, side, columns)) as product:
         return Limits(bandwidth, product.operations / _best(product.run, GPU_SECONDS), kind)
+
+
+def _product(device: Device, kind: str, side: int, columns: int) -> Product:
+    weights = blocks.pool(KINDS[kind], 0.02, blocks.POOL, np.random.default_rng(0))
+    return Product(device, KINDS[kind].type, weights, side, columns)
 
 
 def bandwidth(size: int, threads: int) -> float:
