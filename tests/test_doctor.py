@@ -210,6 +210,23 @@ def test_without_llama_cpp(
     assert problem.endswith(f": {advice.build_command()}")
 
 
+def test_a_gpu_is_told_with_its_memory(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from llmengine.llama import device
+
+    gib = 1 << 30
+    found = device.Device("CUDA0", "NVIDIA H200", 138 * gib, 140 * gib, handle=1)
+    monkeypatch.setattr(device, "devices", lambda: [found])
+    path = str(gguf_vocabulary(tmp_path / "m.gguf"))
+    told = {"name": "CUDA0", "description": "NVIDIA H200"}
+    sizes = {"memory_free": 138 * gib, "memory_total": 140 * gib}
+    assert examine(capfd, "-m", path)[1]["devices"] == [told | sizes]
+    assert main.run(["doctor", "-m", path]) == 0
+    line = "devices    CUDA0: NVIDIA H200, 138.0 of 140.0 GiB free"
+    assert line in capfd.readouterr().out.splitlines()
+
+
 def test_a_gpu_without_a_build_for_it(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

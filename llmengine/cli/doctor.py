@@ -17,11 +17,24 @@ from llmengine.config import ModelConfig
 from llmengine.errors import EngineError
 from llmengine.settings import Settings
 
+GIB = 1 << 30
+
 
 class ModelFile(Struct, frozen=True):
     path: str
     size_bytes: int
     description: str  # name, architecture, size and quantization
+
+
+class Gpu(Struct, frozen=True):
+    name: str
+    description: str
+    memory_free: int
+    memory_total: int
+
+    def __str__(self) -> str:
+        free, total = self.memory_free / GIB, self.memory_total / GIB
+        return f"{self.name}: {self.description}, {free:.1f} of {total:.1f} GiB free"
 
 
 class Report(Struct):
@@ -37,7 +50,7 @@ class Report(Struct):
     config_file: str | None
     llama_cpp: str | None = None  # version of llama-cpp-python
     cpu_features: list[str] = []  # compiled in
-    devices: list[str] = []  # GPUs that this build can use
+    devices: list[Gpu] = []  # that this build can use
     model: ModelFile | None = None
     draft_model: ModelFile | None = None  # where the settings name one
     mmproj: ModelFile | None = None  # the same
@@ -92,7 +105,10 @@ def _examine_build(report: Report, wanted: str) -> bool:
 
         report.llama_cpp = metadata.version(advice.PACKAGE)
         report.cpu_features = advice.compiled_features(library.system_info())
-        report.devices = [f"{each.name}: {each.description}" for each in device.devices()]
+        report.devices = [
+            Gpu(each.name, each.description, each.memory_free, each.memory_total)
+            for each in device.devices()
+        ]
     except (ImportError, OSError, RuntimeError) as error:  # as llama_cpp fails to load
         reason = " ".join(str(error).split())
         report.problems.append(f"llama.cpp cannot be loaded ({reason}): {advice.build_command()}")
@@ -200,13 +216,12 @@ def _quantization(file_type: str) -> str:
 
 
 def _lines(report: Report) -> list[str]:
-    gib = 1 << 30
-    free, total = report.memory_available / gib, report.memory_total / gib
+    free, total = report.memory_available / GIB, report.memory_total / GIB
     build = ", ".join(report.cpu_features)
     rows = {
         "llmengine": f"{report.version}, Python {report.python}, {report.system}",
         "llama.cpp": f"{report.llama_cpp} ({build})" if report.llama_cpp else "not usable",
-        "devices": "; ".join(report.devices) or "CPU",
+        "devices": "; ".join(map(str, report.devices)) or "CPU",
         "cores": f"{report.cores} of {report.machine_cores} may be used",
         "memory": f"{free:.1f} of {total:.1f} GiB available",
         "config": report.config_file or "no file, defaults",
