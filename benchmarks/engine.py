@@ -1,9 +1,10 @@
 """The engine against a bare loop of `llama_decode` and a sampler, paired in one run.
 
-    python -m benchmarks.engine [--shape qwen2.5-0.5b] [--rounds 21] [--tokens 32]
+    python -m benchmarks.engine [--shape qwen2.5-0.5b:q8_0] [--rounds 21] [--tokens 32]
 
 Both sides use one model shape, the same sampler chain and the same threads; each round measures
-both, one after the other, so that a machine that slows down slows both.
+both, one after the other, so that a machine that slows down slows both. Then it tells what a step
+of the engine is made of, with as many streams as `--streams` says.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from unittest import mock
 import llama_cpp
 import msgspec
 
-from llmengine.bench.shapes import SHAPES
+from llmengine.bench import shapes
 from llmengine.bench.weights import write
 from llmengine.config import Config
 from llmengine.core import Request
@@ -36,6 +37,7 @@ PROMPT = 32  # tokens
 # What a step calls of llama.cpp.
 PER_STEP = (
     "llama_decode",
+    "llama_synchronize",
     "llama_get_logits",
     "llama_token_to_piece",
     "llama_memory_seq_cp",
@@ -162,8 +164,8 @@ def paired(path: Path, streams: int, tokens: int, rounds: int) -> None:
     )
 
 
-def own_time(path: Path, streams: int, tokens: int) -> None:
-    """The engine's time per step of `streams` decoding sequences, outside llama.cpp's functions.
+def parts(path: Path, streams: int, tokens: int) -> None:
+    """What a step of `streams` decoding sequences is made of.
 
     Choosing tokens is told apart: it is work over the vocabulary, whoever does it.
     """
@@ -174,8 +176,7 @@ def own_time(path: Path, streams: int, tokens: int) -> None:
         ours.run(tokens)
     runner, running = ours.engine._runner, ours.engine._scheduler.running
     spent = dict.fromkeys(("llama.cpp", "choosing"), 0.0)  # seconds of this step
-    own: list[float] = []
-    choosing: list[float] = []
+    steps: list[dict[str, float]] = []
 
     def timed(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
         def wrapper(*args: Any) -> Any:
@@ -192,8 +193,8 @@ def own_time(path: Path, streams: int, tokens: int) -> None:
         started = time.perf_counter()
         result = step()
         if full and len(running) == streams:
-            own.append(time.perf_counter() - started - sum(spent.values()))
-            choosing.append(spent["choosing"])
+            seconds = time.perf_counter() - started
+            steps.append({"step": seconds, "else": seconds - sum(spent.values()), **spent})
         return result
 
     with ExitStack() as stack:
@@ -205,25 +206,29 @@ def own_time(path: Path, streams: int, tokens: int) -> None:
         stack.enter_context(mock.patch.object(runner, "step", measured))
         ours.run(tokens)
     ours.engine.close()
+    ms = {part: 1000 * statistics.median(each[part] for each in steps) for part in steps[0]}
     print(
-        f"{streams} streams: {statistics.median(own) * 1000:.3f} ms of the engine's own time per "
-        f"step outside llama.cpp, and {statistics.median(choosing) * 1000:.2f} ms in which tokens "
-        f"are chosen (of {len(own)} steps)"
+        f"{streams} streams: a step of {ms['step']:.2f} ms, of which llama.cpp takes "
+        f"{ms['llama.cpp']:.2f}, choosing the tokens {ms['choosing']:.2f}, and all else that the "
+        f"engine does {ms['else']:.3f} (medians of {len(steps)})"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
+    parser.add_argument("--shape", default="qwen2.5-0.5b:q8_0")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--streams", type=int, nargs="+", default=[16])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = write(Path(folder) / "model.gguf", SHAPES[arguments.shape])
-        print(f"{arguments.shape} in Q8_0, random weights")
+        name, shape, kind = shapes.parse(arguments.shape)
+        path = write(Path(folder) / "model.gguf", shape, kind)
+        print(f"{name} in {kind}, random weights")
         for streams in (1, 8):
             paired(path, streams, arguments.tokens, arguments.rounds)
-        own_time(path, 16, arguments.tokens)
+        for streams in arguments.streams:
+            parts(path, streams, arguments.tokens)
 
 
 if __name__ == "__main__":
