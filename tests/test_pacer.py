@@ -22,6 +22,18 @@ def paced(per_row: float, rows: int, steps: int = 12, base: float = 0.0) -> list
     return chunks
 
 
+def test_a_short_prompt_does_not_have_the_next_one_begin_small() -> None:
+    """On a GPU, where a step of 512 rows is far from the limit."""
+    pacer = Pacer(0.4, 512)
+    pacer.decoded(1, 0.004)
+    chunks = []
+    for prompt in (3200, 3200, 3200, 3200, 3200, 20, 3200):
+        chunk = min(pacer.chunk(Mix(1, prompt)), prompt)
+        pacer.prefilled(Mix(1, chunk), 0.004 + chunk * 0.0001)
+        chunks.append(chunk)
+    assert chunks == [32, 64, 128, 256, 512, 20, 512]
+
+
 class Machine:
     """Prefills a prompt beside streams of `own` tokens each; 4 ms a token, and for its cells."""
 
