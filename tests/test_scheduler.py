@@ -9,6 +9,7 @@ import pytest
 from engine_fakes import Bench, answer, in_memory, text_of
 
 from llmengine.engine import runner
+from llmengine.engine.scheduler import PASSED
 from llmengine.llama.context import Status
 
 
@@ -165,6 +166,20 @@ def test_preempted_sequences_go_on_where_they_were(arena: bool, pool: int) -> No
     assert bench.scheduler.preemptions > 0
     for index in range(8):
         assert bench.text(f"r{index}") == text_of(answer(prompt(20, seed=index), 60))
+
+
+def test_a_step_looks_at_some_of_very_many_that_wait_for_a_prefix() -> None:
+    common = prompt(300)
+    bench = Bench(limit=8, rows=32)
+    for index in range(1000):
+        bench.add(f"r{index}", common + prompt(4, seed=index), max_tokens=2)
+    bench.step()
+    assert len(bench.scheduler.running) == 1
+    assert sum(each.held for each in bench.scheduler.waiting) == PASSED
+    bench.run()
+    for index in range(1000):
+        tokens = common + prompt(4, seed=index)
+        assert bench.text(f"r{index}") == text_of(answer(tokens, 2))
 
 
 def test_a_sequence_alone_may_fill_the_whole_cache() -> None:

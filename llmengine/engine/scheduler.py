@@ -23,6 +23,8 @@ from llmengine.engine.vacancy import vacate
 from llmengine.engine.work import Work
 from llmengine.media.spans import whole
 
+PASSED = 64  # requests that wait for a prefix, beyond which a step looks for no other to start
+
 
 class Scheduler:
     """Continuous batching: decoding sequences first, then chunks of prompts.
@@ -185,6 +187,8 @@ class Scheduler:
         place, started, self._looked = Place.WAIT, False, True
         try:
             while self.waiting and len(self.running) < self.limit and place is not Place.NO_ROOM:
+                if self.running and len(passed) >= PASSED:
+                    break
                 passed.append(self.waiting.pop())
                 place = self._admission.place(passed[-1], self.running)
                 passed[-1].held = place is Place.WAIT
