@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from gguf_files import varied
 from patience import PATIENCE
 from poisoned_worker import POISON
 from real import MODEL, chatml, config, request
@@ -207,6 +208,13 @@ def test_a_model_that_cannot_be_loaded_is_told_in_one_line(tmp_path: Path) -> No
     broken.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ModelUnavailable, match=r"cannot load .*broken\.gguf"):
         ProcessHost(config(broken))
+    varied(MODEL, tmp_path / "deep.gguf", {"qwen3.block_count": 1 << 30})
+    with pytest.raises(
+        ModelUnavailable,
+        match=r"was killed by SIGABRT while it loaded the model: "
+        r"llama\.cpp gave up: llama-model\.cpp:\d+: GGML_ASSERT\(.*\) failed$",
+    ):
+        ProcessHost(config(tmp_path / "deep.gguf"))
     command = (sys.executable, "-c", "print('no such instruction'); raise SystemExit(7)")
     with pytest.raises(ModelUnavailable) as told:
         ProcessHost(config(), launch=lambda config: Child(config, command))

@@ -117,6 +117,14 @@ def test_its_threads_share_one_arena_unless_told_otherwise(
     assert child.last_words == found
 
 
+def test_its_last_words_are_the_reason_and_not_where_it_stood() -> None:
+    dies = "import faulthandler, os; faulthandler.enable(); os.write(2, b'why'+b'\\n'); os.abort()"
+    child = Child(Config(), (sys.executable, "-c", dies))
+    while child.receive(60.0) is not None:
+        pass
+    assert (child.bury(), child.last_words) == ("was killed by SIGABRT", "why")
+
+
 def test_a_watchdog_barks_at_silence_and_at_long_steps(hours: Hours) -> None:
     dog = watchdog.Watchdog(10)
     assert looks(dog, hours, 10) == ""

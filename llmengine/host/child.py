@@ -16,6 +16,7 @@ from llmengine.host import wire
 from llmengine.host.channel import Channel, packed
 
 COMMAND = (sys.executable, "-m", "llmengine.host.worker")
+DYING = "Fatal Python error: "  # where each thread stands follows, which tells no reason
 
 log = logging.getLogger("llmengine.host")
 
@@ -38,7 +39,7 @@ class Child:
         self._channel = Channel[wire.FromEngine](own, wire.FromEngine)
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._level: int | None = None  # from which it was told to log
-        self.last_words = ""  # the last line that it said past the log
+        self.last_words = ""  # the last line that it said past the log, of those with a reason
         self._threads = [
             threading.Thread(target=each, name="engine-process", daemon=True)
             for each in (self._write, self._listen)
@@ -93,10 +94,12 @@ class Child:
     def _listen(self) -> None:
         """Keep what it says past the log: the words of an abort."""
         assert self._process.stdout is not None
+        dying = False
         with self._process.stdout as lines:
             for line in lines:
                 text = line.decode("utf-8", "replace").rstrip()
-                self.last_words = text or self.last_words
+                dying = dying or text.startswith(DYING)
+                self.last_words = self.last_words if dying or not text else text
                 log.warning("the engine's process says: %s", text)
 
 

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import logging
 import os
+import re
 import tempfile
 import threading
 from collections import deque
@@ -39,10 +40,22 @@ def _write_log(level: int, text: bytes, _: ctypes.c_void_p) -> None:
 on_log = llama_cpp.llama_log_callback(_write_log)  # llama.cpp keeps it: it must outlive all
 
 
+def _write_last_words(message: bytes) -> None:
+    """Say in one line why llama.cpp aborts. By itself it has a debugger write pages of frames."""
+    text = re.sub(r"^\S*/", "", message.decode("utf-8", "replace"))  # without its build's folder
+    os.write(2, f"llama.cpp gave up: {' '.join(text.split())}\n".encode())
+
+
+on_abort = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_write_last_words)  # kept as `on_log` is
+
+
 @functools.cache
 def start() -> None:
-    """Load the library once per process, its log going to ours."""
+    """Load the library once per process, its log and its last words going to ours."""
     llama_cpp.llama_log_set(on_log, ctypes.c_void_p())
+    ggml({"ggml_set_abort_callback": ([type(on_abort)], ctypes.c_void_p)}).ggml_set_abort_callback(
+        on_abort
+    )
     llama_cpp.llama_backend_init()
 
 
