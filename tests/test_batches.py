@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -426,6 +428,36 @@ def test_after_a_fault_of_the_disk_it_is_tried_again(
     assert done.status == "completed"
     assert list(results(api, done.output_file_id)) == ["a"]
     assert next(faults, None) is None
+
+
+@pytest.mark.parametrize("call", ["diskcache.Cache.set", "diskcache.Cache.__init__"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/secret/place"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        sqlite3.OperationalError("database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_told_as_one(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, call: str, fault: Exception
+) -> None:
+    form = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", b"{}\n")}}
+
+    def full(*_: object, **__: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as disk:
+        disk.setattr(call, full)
+        answer = client.post("/v1/files", **form)  # type: ignore[arg-type]
+        assert answer.status_code == 507
+        assert answer.json()["error"] == {
+            "message": "the server's disk is full: nothing is kept until there is room",
+            "type": "server_error",
+            "param": None,
+            "code": "insufficient_resources",
+        }
+    assert client.post("/v1/files", **form).status_code == 200  # type: ignore[arg-type]
 
 
 def test_they_can_be_turned_off(host: FakeHost, at: Path) -> None:

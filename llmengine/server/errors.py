@@ -13,6 +13,7 @@ from llmengine import errors
 from llmengine.errors import EngineError
 from llmengine.log import printable
 from llmengine.server import wire
+from llmengine.server.folder import full
 from llmengine.server.messages_wire import PATH, MessagesErrorBody, messages_error
 from llmengine.server.record import CLIENT_CLOSED, record_of
 
@@ -74,6 +75,9 @@ def known(request: Request, exception: Exception) -> tuple[EngineError, int]:
     """The exception as one of ours, with its HTTP status."""
     if isinstance(exception, EngineError):
         return exception, exception.status
+    if full(exception):
+        told = "the server's disk is full: nothing is kept until there is room"
+        return errors.OutOfMemory(told), errors.OutOfMemory.status
     if not isinstance(exception, sanic_errors.SanicException):
         return errors.Internal(""), 500
     status = exception.status_code or 500
