@@ -70,9 +70,53 @@ def test_model_names() -> None:
     assert offered("doctor", "-m", "q") == []
 
 
-def test_a_broken_config_file_does_not_break_completion() -> None:
+def test_draft_models_are_named_like_models() -> None:
+    Path("models").mkdir()
+    Path("models/quill.gguf").write_bytes(b"GGUF")
+    assert offered("run", "--draft-model", "q") == ["quill"]
+
+
+def test_bench_takes_the_flags_of_the_sub_command_that_is_meant() -> None:
+    assert offered("bench", "") == ["serve", "model", "compare"]
+    assert offered("bench", "--ge") == ["--generate"]
+    assert offered("bench", "--he") == ["--help"]
+    assert offered("bench", "-m", "tiny") == ["tiny-chat"]
+    assert offered("bench", "--prompt", "8", "--de") == ["--depth", "--device"]
+
+
+def test_values_of_bench() -> None:
+    assert offered("bench", "serve", "--workload", "b") == ["burst"]
+    assert offered("bench", "serve", "--workload", "burst,sh") == ["burst,shared-prefix"]
+    assert offered("bench", "serve", "--workload", "a") == ["all"]
+    assert offered("bench", "--shape", "llama-8") == ["llama-8b"]
+
+
+def test_scopes_and_ids_of_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert offered("keys", "add", "--scope", "") == ["inference", "admin", "metrics"]
+    assert offered("keys", "revoke", "") == []
+    assert main.run(["keys", "add"]) == 0
+    made = capsys.readouterr().err.split()[0]
+    assert offered("keys", "revoke", "key_") == [made]
+
+
+@pytest.mark.model
+def test_ids_of_cached_prompts() -> None:
+    assert offered("cache", "rm", "") == []
+    Path("prompt.txt").write_text("hello " * 200)
+    assert main.run(["cache", "warm", "prompt.txt"]) == 0
+    [entry] = offered("cache", "rm", "")
+    assert offered("cache", "unpin", entry[:4]) == [entry]
+    assert offered("cache", "show", "no") == []
+
+
+def test_broken_files_do_not_break_completion() -> None:
+    Path("keys.json").write_text("[")
+    Path("keys.json").chmod(0o600)
+    Path("config.toml").write_text("[server]\nkeys_file = 'keys.json'\n")
+    assert offered("keys", "revoke", "") == []
     Path("config.toml").write_text("[model\n")
     assert offered("doctor", "-m", "q") == []
+    assert offered("keys", "revoke", "") == []
 
 
 def test_what_zsh_and_fish_are_told() -> None:

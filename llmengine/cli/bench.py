@@ -22,10 +22,19 @@ class _Group(TyperGroup):
     """Without a sub-command, DEFAULT is meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = ctx.resilient_parsing or (args and args[0] in ("-h", "--help"))
-        if not own and (not args or args[0].startswith("-")):
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
+        if args:
+            meant = args[0].startswith("-") and args[0] not in ("-h", "--help")
+        else:
+            meant = not ctx.resilient_parsing  # a shell completes what may be a sub-command
+        return super().parse_args(ctx, [DEFAULT, *args] if meant else args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("-"):
+            own = {each.value for each in found}
+            flags = self.commands[DEFAULT].shell_complete(ctx, incomplete)
+            found += [each for each in flags if each.value not in own]
+        return found
 
 
 app = typer.Typer(

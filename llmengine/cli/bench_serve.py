@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 SHAPED_CELLS = 8192  # of the KV cache of a shape, where the settings leave it open
 
 
+def _workload_names(incomplete: str) -> list[str]:
+    from llmengine.bench.workloads import WORKLOADS
+
+    before = incomplete[: incomplete.rfind(",") + 1]
+    return [f"{before}{name}" for name in (*WORKLOADS, *([] if before else ["all"]))]
+
+
 def _size(text: str) -> Any:
     return typer.Option(min=1, show_default=False, metavar="N", help=text)
 
@@ -48,6 +55,7 @@ def serve(
             metavar="NAME,...",
             help="random, shared-prefix, multi-turn, long-prompt-arrives, burst, json-schema, "
             "repetitive-edit, or all.",
+            autocompletion=_workload_names,
         ),
     ] = "random",
     replay: Annotated[

@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from llmengine.bench.local import Found
     from llmengine.config import Config
 
+
+def _shapes() -> list[str]:
+    from llmengine.bench.shapes import SHAPES
+
+    return list(SHAPES)
+
+
 Shape = Annotated[
     str,
     typer.Option(
         "--shape",
         metavar="NAME[:KIND]",
         help="Measure random weights of that shape, like llama-8b:q4_k; or FILE.json[:KIND].",
+        autocompletion=_shapes,
     ),
 ]
 

@@ -9,8 +9,8 @@ import typer
 
 from llmengine.cli.options import takes_settings
 from llmengine.cli.stdin import check_text
-from llmengine.errors import InvalidRequest
-from llmengine.settings import Settings
+from llmengine.errors import EngineError, InvalidRequest
+from llmengine.settings import Settings, load
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -30,7 +30,25 @@ Key = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Id = Annotated[str, typer.Argument(help="Id of an entry, or the beginning of one.", metavar="ID")]
+
+
+def _ids() -> list[tuple[str, str]]:
+    """Those on disk: a shell that completes does not wait for a server."""
+    from llmengine.cli.cache_access import opened
+
+    try:
+        with opened(load().config, "", "") as control:
+            return [(entry.id, entry.label) for entry in control.list()]
+    except EngineError:
+        return []  # a completion has nowhere to report a broken file
+
+
+Id = Annotated[
+    str,
+    typer.Argument(
+        help="Id of an entry, or the beginning of one.", metavar="ID", autocompletion=_ids
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)

@@ -11,9 +11,9 @@ from llmengine.cli import table
 from llmengine.cli.options import takes_settings
 from llmengine.cli.stdin import check_text
 from llmengine.cli.table import Column
-from llmengine.errors import InvalidRequest
+from llmengine.errors import EngineError, InvalidRequest
 from llmengine.keys import LEAST_URGENT, MOST_URGENT, Key, KeyFile, Scope, generated
-from llmengine.settings import Settings
+from llmengine.settings import Settings, load
 
 app = typer.Typer(help="Make, list and revoke the API keys of a server.")
 
@@ -36,7 +36,11 @@ def add(
     ] = "",
     scope: Annotated[
         list[str],
-        typer.Option(metavar="SCOPE", help="inference, admin or metrics; may be repeated."),
+        typer.Option(
+            metavar="SCOPE",
+            help="inference, admin or metrics; may be repeated.",
+            autocompletion=lambda: list(get_args(Scope)),
+        ),
     ] = ["inference"],  # noqa: B006  (typer reads it, nobody writes it)
     requests_per_minute: Limit = 0,
     tokens_per_minute: Limit = 0,
@@ -105,11 +109,22 @@ _COLUMNS = (
 )
 
 
+def _ids() -> list[tuple[str, str]]:
+    try:
+        found = KeyFile(load().config.server.keys_file).read()
+    except EngineError:
+        return []  # a completion has nowhere to report a broken file
+    return [(key.id, key.label) for key in found]
+
+
 @app.command()
 @takes_settings("server.keys_file", quiet=True)
 def revoke(
     settings: Settings,
-    id: Annotated[str, typer.Argument(help="Id of a key, as `llmengine keys list` shows it.")],
+    id: Annotated[
+        str,
+        typer.Argument(help="Id of a key, as `llmengine keys list` shows it.", autocompletion=_ids),
+    ],
 ) -> None:
     """Take a key's rights away, from the next start or reload of the server on."""
     KeyFile(settings.config.server.keys_file).revoke(id)

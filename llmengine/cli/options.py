@@ -102,12 +102,9 @@ def _parameter(name: str, kind: Any, *names: str, option: Option) -> inspect.Par
 
 
 def _completion(option: Option, allowed: tuple[str, ...]) -> Callable[[str], list[str]] | None:
-    def complete(incomplete: str) -> list[str]:
-        if option.path == "model.model_path":
-            return _model_names(incomplete)
-        return [each for each in allowed if each.startswith(incomplete)]
-
-    return complete if allowed or option.path == "model.model_path" else None
+    if option.path in ("model.model_path", "model.draft_model"):
+        return _model_names
+    return (lambda incomplete: [*allowed]) if allowed else None
 
 
 def _model_names(incomplete: str) -> list[str]:
