@@ -1,6 +1,8 @@
 #compdef llmengine
 _llmengine() {
-    eval "$(_TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" \
+    local line="${words[1,$CURRENT]}"
+    compset -P 1 '--*='  # of --model=NAME, what follows is completed
+    eval "$(_TYPER_COMPLETE_ARGS="$line" \
         _LLMENGINE_COMPLETE=complete_zsh llmengine 2>/dev/null)"
 }
 # Called when zsh loads this file as the completion itself, else sourced.

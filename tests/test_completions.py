@@ -70,10 +70,12 @@ def test_model_names() -> None:
     assert offered("doctor", "-m", "q") == []
 
 
-def test_draft_models_are_named_like_models() -> None:
+def test_draft_models_and_projectors_have_names_too() -> None:
     Path("models").mkdir()
-    Path("models/quill.gguf").write_bytes(b"GGUF")
+    for name in ("quill", "mmproj-quill"):
+        Path(f"models/{name}.gguf").write_bytes(b"GGUF")
     assert offered("run", "--draft-model", "q") == ["quill"]
+    assert offered("run", "--mmproj", "") == ["mmproj-quill"]
 
 
 def test_bench_takes_the_flags_of_the_sub_command_that_is_meant() -> None:
@@ -164,3 +166,21 @@ def test_the_bash_script_in_bash(tmp_path: Path) -> None:
         "cuda",
         "vulkan",
     ]
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="no fish here")
+def test_the_fish_script_in_fish(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "llmengine"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m llmengine "$@"\n')
+    program.chmod(0o755)
+    lines = "llmengine doctor --device c", "llmengine doctor --device=c"
+    session = "\n".join(
+        [
+            f"set -x PATH {program.parent} $PATH",
+            SCRIPTS["fish"],
+            *(f"complete -C '{line}'" for line in lines),
+        ]
+    )
+    done = subprocess.run(["fish", "-c", session], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["cpu", "cuda", "--device=cpu", "--device=cuda"]

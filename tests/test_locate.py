@@ -128,6 +128,19 @@ def test_listing_names_what_can_be_found(models: Path) -> None:
     assert all(find(name) == path for name, path in found.items())
 
 
+def test_a_missing_projector_names_projectors(models: Path) -> None:
+    def refusal(name: str) -> str:
+        with pytest.raises(ModelNotFound) as caught:
+            locate.find_projector(ModelConfig(mmproj=name))
+        return caught.value.message
+
+    assert refusal("zzz").endswith("; no projectors are installed")
+    (models / "mmproj-qwen.gguf").write_bytes(b"GGUF")
+    assert refusal("zzz").endswith("; known: mmproj-qwen")
+    assert refusal("mmproj-qwem").endswith("; did you mean mmproj-qwen?")
+    assert "mmproj-qwen" not in locate.listing(ModelConfig())
+
+
 def test_a_split_model_is_as_large_as_its_parts(models: Path) -> None:
     for part in (1, 2, 3):
         (models / f"big[1]-0000{part}-of-00003.gguf").write_bytes(b"x" * part)

@@ -29,7 +29,9 @@ complete -o default -F _llmengine llmengine"""
 _ZSH = """\
 #compdef llmengine
 _llmengine() {
-    eval "$(_TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" \\
+    local line="${words[1,$CURRENT]}"
+    compset -P 1 '--*='  # of --model=NAME, what follows is completed
+    eval "$(_TYPER_COMPLETE_ARGS="$line" \\
         _LLMENGINE_COMPLETE=complete_zsh llmengine 2>/dev/null)"
 }
 # Called when zsh loads this file as the completion itself, else sourced.
@@ -44,7 +46,12 @@ function __llmengine
     _TYPER_COMPLETE_ARGS=(commandline -cp) _TYPER_COMPLETE_FISH_ACTION=$argv[1] \\
         _LLMENGINE_COMPLETE=complete_fish llmengine 2>/dev/null
 end
-complete -c llmengine -f -n '__llmengine is-args' -a '(__llmengine get-args)'"""
+function __llmengine_words
+    # Of --model=NAME, fish expects the flag before each value.
+    set -l flag (commandline -ct | string match -r -- '^--[^=]+=')
+    __llmengine get-args | string replace -r -- '^' "$flag"
+end
+complete -c llmengine -f -n '__llmengine is-args' -a '(__llmengine_words)'"""
 
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 

@@ -101,21 +101,21 @@ def _parameter(name: str, kind: Any, *names: str, option: Option) -> inspect.Par
     return _keyword(name, Annotated[kind, declared])
 
 
-def _completion(option: Option, allowed: tuple[str, ...]) -> Callable[[str], list[str]] | None:
-    if option.path in ("model.model_path", "model.draft_model"):
-        return _model_names
-    return (lambda incomplete: [*allowed]) if allowed else None
+def _completion(option: Option, allowed: tuple[str, ...]) -> Callable[[], list[str]] | None:
+    if option.path in ("model.model_path", "model.draft_model", "model.mmproj"):
+        return lambda: _model_names(projector=option.path == "model.mmproj")
+    return (lambda: list(allowed)) if allowed else None
 
 
-def _model_names(incomplete: str) -> list[str]:
+def _model_names(projector: bool) -> list[str]:
     from llmengine.errors import EngineError
-    from llmengine.models.locate import listing
+    from llmengine.models import locate
 
     try:
-        names = listing(load().config.model)
+        config = load().config.model
     except EngineError:
         return []  # a completion has nowhere to report a broken config file
-    return [name for name in names if name.startswith(incomplete)]
+    return list(locate.projectors(config) if projector else locate.listing(config))
 
 
 def _common() -> Iterator[inspect.Parameter]:

@@ -21,9 +21,8 @@ MAX_PATH = 4096
 _NAMES = {"model": "model", "mmproj": "projector", "draft_model": "draft model"}
 _PACKAGE = Path(__file__).parent.parent
 _FIRST_PART = re.compile(r"-0*1-of-(\d+)\.gguf$")
-# Only the first file of a split model is named; llama.cpp finds the others itself. Projectors
-# belong to models.
-_NO_MODEL = re.compile(r"-(?!0*1-of)\d+-of-\d+\.gguf$|^mmproj")
+# Only the first file of a split model is named; llama.cpp finds the others itself.
+_LATER_PART = re.compile(r"-(?!0*1-of)\d+-of-\d+\.gguf$")
 
 
 def find(config: ModelConfig) -> Path:
@@ -50,7 +49,8 @@ def _find(wanted: str, config: ModelConfig, param: str) -> Path:
     places = [Path(wanted).expanduser(), *_places(wanted, config)] if wanted else [_embedded()]
     found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
-        raise ModelNotFound(_explain(_NAMES[param], wanted, places, config), param=param)
+        known = list(projectors(config) if param == "mmproj" else listing(config))
+        raise ModelNotFound(_explain(_NAMES[param], wanted, places, known), param=param)
     return found
 
 
@@ -65,14 +65,28 @@ def size_of(path: Path) -> int:
 
 def listing(config: ModelConfig) -> dict[str, Path]:
     """The models that can be named, without `.gguf`: those of models_dir, the user's, ours."""
-    found: dict[str, Path] = {}
-    for folder in folders(config):
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            if path.is_file() and not _NO_MODEL.search(path.name):
-                found.setdefault(path.stem, path)
+    found = {name: path for name, path in _files(config).items() if not _is_projector(name)}
     if (embedded := _embedded()).is_file():
         found.setdefault(EMBEDDED, embedded)
     return found
+
+
+def projectors(config: ModelConfig) -> dict[str, Path]:
+    """The projectors that can be named, without `.gguf`: those whose names say what they are."""
+    return {name: path for name, path in _files(config).items() if _is_projector(name)}
+
+
+def _files(config: ModelConfig) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in folders(config):
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            if path.is_file() and not _LATER_PART.search(path.name):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def _is_projector(name: str) -> bool:
+    return name.startswith("mmproj")
 
 
 def folders(config: ModelConfig) -> list[Path]:
@@ -99,18 +113,17 @@ def _embedded() -> Path:
     return packaged if packaged.is_file() else _PACKAGE.parent / "models" / file
 
 
-def _explain(what: str, wanted: str, places: list[Path], config: ModelConfig) -> str:
+def _explain(what: str, wanted: str, places: list[Path], known: list[str]) -> str:
     if not wanted:
         return f"the embedded model {places[0]} is missing; name a GGUF file with --model"
     if os.path.isdir(places[0]):
         inside = sorted(path.name for path in places[0].glob(f"*{SUFFIX}"))
         hint = f"name a file in it, like {inside[0]}" if inside else "it holds no .gguf files"
         return f"{wanted} is a folder, not a GGUF file; {hint}"
-    names = list(listing(config))
-    near = difflib.get_close_matches(Path(wanted).stem, names, n=1)
+    near = difflib.get_close_matches(Path(wanted).stem, known, n=1)
     if near:
         hint = f"did you mean {near[0]}?"
     else:
-        hint = f"known: {', '.join(names)}" if names else "no models are installed"
+        hint = f"known: {', '.join(known)}" if known else f"no {what}s are installed"
     looked = ", ".join(str(place) for place in places)
     return f"no {what} {wanted}: looked for {looked}; {hint}"
