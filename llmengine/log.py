@@ -55,7 +55,8 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            print(self.format(record), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{self.format(record)}\n")  # as one: threads write between two
+            sys.stderr.flush()
         except Exception:  # as every handler of logging: a lost line must not stop the program
             self.handleError(record)
 

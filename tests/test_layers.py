@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "llmengine"
 # Each row may import itself and the rows above it.
 LAYERS = [
     {"__init__"},
-    {"errors", "hardware", "inventory", "loading", "log", "loop", "plugins", "usage"},
+    {"errors", "hardware", "inventory", "loading", "log", "loop", "plugins", "stderr", "usage"},
     {"keys", "media", "metrics", "sampling"},
     {"config", "core"},
     {"options"},

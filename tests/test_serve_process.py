@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -128,6 +129,18 @@ def test_a_model_that_is_not_there_is_one_line() -> None:
     )
     assert done.returncode == 3
     assert re.fullmatch(r"error: no model missing: .*\n", done.stderr)
+
+
+def test_it_serves_though_nobody_reads_its_log() -> None:
+    with served() as (process, client):
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        for number in range(100):  # lines, of which that holds less than half
+            assert client.get("/nowhere", headers={"X-Request-Id": f"r{number}"}).status_code == 404
+        lines = iter(process.stderr)
+        for number in range(100):
+            assert next(found for found in lines if f"request=r{number} " in found)
+        finish(process)
 
 
 def test_a_second_signal_leaves_nothing_behind() -> None:

@@ -10,6 +10,7 @@ from llmengine import __version__, log
 from llmengine.cli.options import takes_settings
 from llmengine.errors import ConfigError
 from llmengine.settings import Settings
+from llmengine.stderr import unhurried
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +53,7 @@ def serve(settings: Settings) -> None:
     if files:
         warming.check_shared(config, app.ctx.guard.keyring)
     # First of all: loading a large model for a port that is taken would waste minutes.
-    with run.bind(config.server.host, config.server.port) as listener:
+    with run.bind(config.server.host, config.server.port) as listener, unhurried():
         app.ctx.guard.check_exposure(listener.getsockname()[0])
         run.run(_serve(app, listener, settings, files))
 
@@ -87,6 +88,7 @@ async def _serve(
 def _signalled(stop: asyncio.Event, number: int) -> None:
     if stop.is_set():
         _say("ended at once")
+        sys.stderr.close()
         os._exit(128 + number)
     stop.set()
     _say("finishing what runs; once more ends at once")
@@ -131,4 +133,5 @@ def _example(info: ModelInfo, key: str) -> str:
 def _say(line: str, colour: str = "") -> None:
     if colour and log.colour_allowed(sys.stderr):
         line = f"\x1b[{colour}m{line}\x1b[0m"
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
