@@ -120,7 +120,8 @@ def test_wrong_use_is_one_line(
 def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "serve", "--url", "http://127.0.0.1:1")
     assert (code, out) == (3, "")
-    assert err.startswith("error: no server answers at http://127.0.0.1:1/v1")
+    where = "http://127.0.0.1:1/v1: Connect call failed ('127.0.0.1', 1)"
+    assert err == f"error: no server answers at {where}\n"
 
 
 def test_where_no_request_succeeds_the_exit_code_says_so(

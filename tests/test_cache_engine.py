@@ -106,6 +106,18 @@ def test_a_model_file_that_changed_shares_nothing(tmp_path: Path) -> None:
     assert fingerprint.of_file(one) != fingerprint.of_file(other)
 
 
+def test_any_part_of_a_split_model_tells_it_from_another(tmp_path: Path) -> None:
+    from llmengine.llama import fingerprint
+
+    first, second = (tmp_path / f"big-0000{part}-of-00002.gguf" for part in (1, 2))
+    first.write_bytes(b"GGUF")
+    second.write_bytes(b"GGUF" + bytes(1_000_000))
+    before = fingerprint.of_file(first)
+    assert fingerprint.of_file(first) == before
+    second.write_bytes(b"GGUF" + bytes(999_999) + b"\1")
+    assert fingerprint.of_file(first) != before
+
+
 def test_idle_slots_are_kept_by_a_close_in_the_middle_of_work(tmp_path: Path) -> None:
     options = settings(tmp_path, max_size_mb=64)
     with Engine(options) as engine:

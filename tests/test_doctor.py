@@ -169,6 +169,16 @@ def test_a_draft_model_and_a_projector(capfd: pytest.CaptureFixture[str], tmp_pa
     assert bad == f"{broken} is not a GGUF file"
 
 
+def test_the_size_of_a_split_model_is_that_of_all_parts(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    first = gguf_vocabulary(tmp_path / "probe-00001-of-00002.gguf")
+    (tmp_path / "probe-00002-of-00002.gguf").write_bytes(bytes(3 << 20))
+    code, report = examine(capfd, "-m", str(first))
+    assert code == 0
+    assert report["model"]["size_bytes"] == first.stat().st_size + (3 << 20)
+
+
 def test_a_missing_model_is_a_problem(capfd: pytest.CaptureFixture[str]) -> None:
     code, report = examine(capfd, "-m", "nowhere/x.gguf")
     assert (code, report["model"]) == (1, None)

@@ -64,7 +64,8 @@ class Client:
             ) as response:
                 return Answer(response.status, await response.read())
         except _FAILURES as error:
-            raise ModelUnavailable(f"no server answers at {self.url}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ModelUnavailable(f"no server answers at {self.url}: {reason}") from error
 
     async def ask(
         self,

@@ -151,7 +151,8 @@ def _examine_models(report: Report, config: ModelConfig, *, readable: bool) -> N
             path = find(config)
             if path is None:
                 return None
-            return ModelFile(str(path), path.stat().st_size, describe(path) if readable else "")
+            size = locate.size_of(path)
+            return ModelFile(str(path), size, describe(path) if readable else "")
         except EngineError as error:
             report.problems.append(error.message)
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import platformdirs
 
 from llmengine.config import ModelConfig
 from llmengine.errors import ModelNotFound
+from llmengine.llama.parts import parts
 
 EMBEDDED = "tiny-chat"
 SUFFIX = ".gguf"
@@ -20,7 +20,6 @@ MAX_PATH = 4096
 
 _NAMES = {"model": "model", "mmproj": "projector", "draft_model": "draft model"}
 _PACKAGE = Path(__file__).parent.parent
-_FIRST_PART = re.compile(r"-0*1-of-(\d+)\.gguf$")
 # Only the first file of a split model is named; llama.cpp finds the others itself.
 _LATER_PART = re.compile(r"-(?!0*1-of)\d+-of-\d+\.gguf$")
 
@@ -56,11 +55,7 @@ def _find(wanted: str, config: ModelConfig, param: str) -> Path:
 
 def size_of(path: Path) -> int:
     """Bytes of a model: of its file, or of all files of one that is split."""
-    part = _FIRST_PART.search(path.name)
-    if part is None:
-        return path.stat().st_size
-    pattern = f"{glob.escape(path.name[: part.start()])}-*-of-{part[1]}{SUFFIX}"
-    return sum(each.stat().st_size for each in path.parent.glob(pattern))
+    return sum(each.stat().st_size for each in parts(path))
 
 
 def listing(config: ModelConfig) -> dict[str, Path]:
