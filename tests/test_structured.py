@@ -185,6 +185,22 @@ def test_hostile_forms_are_refused(engine: Engine, kind: str, source: Any) -> No
 
 
 @pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("a(b", "unclosed group"),
+        ("(" + "a" * 300, "unclosed group"),
+        ("[z-a]", "invalid character class range, the start must be <= the end"),
+    ],
+)
+def test_what_is_wrong_with_a_regex_is_told(engine: Engine, pattern: str, reason: str) -> None:
+    constraint = Constraint("regex", pattern, param="guided_regex")
+    with pytest.raises(InvalidRequest) as refused:
+        engine.submit(request(engine, "a", "hi", constraint=constraint), lambda _: None)
+    assert refused.value.message.startswith("`guided_regex` cannot be enforced: ")
+    assert refused.value.message.endswith(reason)
+
+
+@pytest.mark.parametrize(
     ("kind", "source"),
     [
         ("regex", "a{1,1000000}"), ("regex", "(a{1,300}){1,300}"), ("regex", "(.*a){50}"),

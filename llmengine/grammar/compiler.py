@@ -98,10 +98,18 @@ class Compiler:
 def _fault(matcher: LLMatcher) -> str:
     """Why a grammar is refused; empty if it is not."""
     if reason := matcher.get_error():
-        return reason.strip().partition("\n")[0][:MAX_REASON]
+        return _line(reason)
     first = matcher.deep_copy()
     started = time.thread_time()
     mask = first.compute_bitmask()
     if time.thread_time() - started > MAX_SECONDS:
         return "it leaves too many ways open, every token would take long"
     return "" if any(mask) and not first.is_error() else "no answer can follow it"
+
+
+def _line(reason: str) -> str:
+    """Its first line, and what a parser of regular expressions says further down."""
+    first, *more = reason.strip().splitlines()
+    wrong = next((line for line in more if line.startswith("error: ")), "")
+    parts = (first, wrong.removeprefix("error: "))
+    return " ".join(part[:MAX_REASON] for part in parts if part)
