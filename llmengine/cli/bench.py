@@ -75,11 +75,12 @@ def model(
     save: Save = None,
     plot: Plot = None,
 ) -> None:
-    """Measure prefill and decoding as llama-bench does, beside the machine's limits.
+    """Measure prefill and decoding, beside the machine's limits.
 
-    pp512 is a prompt of 512 tokens, tg128 the generation of 128, @ d4096 behind 4,096 others, and
-    B=8 the generation of eight streams together. Each test is warmed up once. In a pipe the
-    columns are: test, tokens per second, share of the memory bandwidth, share of the arithmetic.
+    The tests are those of llama-bench: pp512 is a prompt of 512 tokens, tg128 the generation of
+    128, @ d4096 behind 4,096 others, and B=8 the generation of eight streams together. Each test is
+    warmed up once. In a pipe the columns are: test, tokens per second, share of the memory
+    bandwidth, share of the arithmetic.
     """
     from llmengine.bench import local
     from llmengine.bench.speed import Plan

@@ -90,7 +90,10 @@ def list_entries(settings: Settings, url: Url = "", key: Key = "", json: Json = 
 @app.command()
 @takes_settings("cache.path", quiet=True)
 def show(settings: Settings, id: Id, url: Url = "", key: Key = "", json: Json = False) -> None:
-    """Show an entry and its tokens; a running server gives its text as well."""
+    """Show an entry and its tokens.
+
+    A running server gives its text as well.
+    """
     from llmengine.cli import cache_table
 
     with _opened(settings, url, key) as control:

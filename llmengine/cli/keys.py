@@ -126,6 +126,9 @@ def revoke(
         typer.Argument(help="Id of a key, as `llmengine keys list` shows it.", autocompletion=_ids),
     ],
 ) -> None:
-    """Take a key's rights away, from the next start or reload of the server on."""
+    """Take a key's rights away.
+
+    A running server goes on with it until its next start, or SIGHUP.
+    """
     KeyFile(settings.config.server.keys_file).revoke(id)
     typer.echo(f"revoked {id}", err=True)

@@ -11,7 +11,7 @@ import typer
 import typer.completion
 
 from llmengine import __version__, log
-from llmengine.cli import bench, cache, chat, completion, config, doctor, keys, serve
+from llmengine.cli import bench, cache, chat, completion, config, doctor, keys, models, serve
 from llmengine.cli import run as run_command
 from llmengine.errors import EngineError
 
@@ -58,6 +58,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
+app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("completion")(completion.completion)
 
