@@ -191,6 +191,21 @@ def test_a_tool_goes_there_and_back() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ('{"city": "T', {"INVALID_JSON": '{"city": "T'}),
+        ('{"city": "T" "U"}', {"INVALID_JSON": '{"city": "T" "U"}'}),
+        ("{}", {}),
+    ],
+)
+def test_arguments_that_are_no_json_are_not_lost(written: str, found: dict[str, str]) -> None:
+    call = '<tool_call>{"name": "get_weather", "arguments": ' + written
+    with served(call + ("}</tool_call>" if written == "{}" else "")) as (_, client):
+        [block] = answered(client, tools=TOOLS)["content"]
+        assert (block["name"], block["input"]) == ("get_weather", found)
+
+
 def test_why_an_answer_ends() -> None:
     with served("one two three", context=64) as (host, client):
         assert answered(client)["stop_reason"] == "end_turn"
@@ -202,13 +217,13 @@ def test_why_an_answer_ends() -> None:
         assert streamed(client, max_tokens=3)[-2]["delta"]["stop_reason"] == "max_tokens"
         assert host.requests[1].params.stop == ("zzz", " two")
         host.answer = CALL
-        for bound, reason in (
-            ({"max_tokens": 60}, ("max_tokens", None)),
-            ({"stop_sequences": ["rich"]}, ("stop_sequence", "rich")),
+        for bound, reason, written in (
+            ({"max_tokens": 60}, ("max_tokens", None), '{"city": "Z'),
+            ({"stop_sequences": ["rich"]}, ("stop_sequence", "rich"), '{"city": "Zü'),
         ):
             found = answered(client, tools=TOOLS, **bound)
             assert (found["stop_reason"], found["stop_sequence"]) == reason
-            assert found["content"][0]["input"] == {}
+            assert found["content"][0]["input"] == {"INVALID_JSON": written}
 
 
 def test_tools_are_chosen() -> None:

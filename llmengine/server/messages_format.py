@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from llmengine.server.format import Head, dropped
 from llmengine.server.framing import Framing, named
 from llmengine.server.parts import Change, Part, Parts
 from llmengine.server.reader import Reader
+
+INVALID = "INVALID_JSON"  # as Anthropic's own advice names arguments that are none
 
 
 class MessagesFormat:
@@ -118,9 +121,11 @@ class MessagesFormat:
 
 
 def _input(arguments: str) -> dict[str, Any]:
-    """The arguments of a call; {} where they were cut off, or are none."""
-    try:
-        found = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
+    """The arguments of a call; what is no object is told as text: on {} a tool might act."""
+    if not arguments:
         return {}
-    return found if isinstance(found, dict) else {}
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        found = msgspec.json.decode(arguments)
+        if isinstance(found, dict):
+            return found
+    return {INVALID: arguments}
