@@ -89,7 +89,7 @@ def test_answers_at_a_time(clock: Clock) -> None:
     with of.running(key, 2, 0):
         with of.running(key, 1, 0), pytest.raises(RateLimited) as found, of.running(key, 1, 0):
             pass
-        assert "may have 3 answers at a time, 3 are under way" in found.value.message
+        assert "may have 3 under way at a time, and has 3" in found.value.message
         clock.now = 9.0
         with of.running(key, 1, 0):
             pass
@@ -112,7 +112,7 @@ def test_no_key_takes_all_places(clock: Clock, tmp_path: Path) -> None:
     shared = limits(clock, api_keys=("a:a", "b:b"), max_concurrent_requests=2, max_queue=6)
     one, two = Key(id="a", digest="a"), Key(id="b", digest="b")
     with shared.running(one, 4, 0):  # half of 8
-        reason = "other API keys need their share: this one has 4"
+        reason = "other API keys need their share: this one may have 4, and has 4"
         with pytest.raises(RateLimited, match=reason), shared.running(one, 1, 0):
             pass
         with shared.running(two, 2, 0), pytest.raises(RateLimited), shared.running(two, 1, 0):

@@ -137,15 +137,15 @@ class Limits:
             )
 
     def _check_running(self, account: Account, count: int) -> None:
-        most, reason = account.key.max_concurrent, "the API key may have {} answers at a time"
+        most, reason = account.key.max_concurrent, "the API key may have {} under way at a time"
         if self._keyring.shared and account.running:
             # As many as are left to others: no burst fills the queue.
             left = account.running + self._places - self._running
             if not most or left // 2 < most:
-                most, reason = left // 2, "other API keys need their share: this one has {} places"
+                most, reason = left // 2, "other API keys need their share: this one may have {}"
         if most and account.running + count > most:
             raise RateLimited(
-                f"{reason.format(most)}, {account.running} are under way",
+                f"{reason.format(most)}, and has {account.running}",
                 retry_after=account.turnover,
             )
 
