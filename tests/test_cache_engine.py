@@ -134,12 +134,14 @@ def test_idle_slots_are_kept_by_a_close_in_the_middle_of_work(tmp_path: Path) ->
         assert cached(run(engine, requests(engine)[:2])) > 400
 
 
+@pytest.mark.parametrize("rows", [512, 32])
 def test_of_scattered_cells_those_before_them_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     """As on a GPU, from which each run of cells is a copy of its own."""
     monkeypatch.setattr(Model, "copied", True)
-    options = settings(tmp_path, deterministic=False, min_tokens=4)
+    options = settings(tmp_path, deterministic=False, min_tokens=4, prefill_batch=rows)
+    assert options.slots + options.cache.max_sequences > 32
     questions = ["Tell me of tea.", "Tell me of the sea."]
     with Engine(options) as engine:
         asked = [request(engine, each, chatml(each), temperature=0) for each in questions]

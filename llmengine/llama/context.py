@@ -74,7 +74,7 @@ class Context:
         self.threads = threads
         self._abort = AbortFlag()
         # llama.cpp wants room for a row of every sequence, used or not.
-        self._batch = Batch(max(self.rows, sequences) + 2 * self.deterministic)
+        self._batch = Batch(max(self.rows, sequences + self.scatters) + 2 * self.deterministic)
         library.forget_errors()
         self._context = llama_cpp.llama_init_from_model(model.handle, self._params(config, threads))
         if not self._context:
