@@ -48,6 +48,36 @@ def test_the_older_half_behind_the_head_makes_room(keep: int) -> None:
     assert bench.runner.prefilled_tokens == 30  # nothing was computed again
 
 
+@pytest.mark.parametrize(
+    ("length", "keep", "left"), [(30, 0, 0), (30, 7, 7), (20, 40, 20), (60, 0, 28), (60, 8, 32)]
+)
+def test_what_was_computed_beside_others_is_known_after_a_slide(
+    length: int, keep: int, left: int
+) -> None:
+    bench = Bench(cells=256, scatters=True)
+    for name in ("a", "b"):
+        prompt = [ord(name), *range(1, length)]
+        bench.add(name, prompt, 100, keep=keep, window=64)
+    while len(bench.scheduler.running) < 2 or bench.context.shifts < 2:
+        for sequence in bench.scheduler.running:
+            assert sequence.slot
+            assert sequence.slot.scattered in (None, length)
+        bench.step()
+    assert [each.slot and each.slot.scattered for each in bench.scheduler.running] == [left, left]
+
+
+@pytest.mark.parametrize("keep", [0, 7])
+def test_what_slid_beside_others_may_be_set_aside(keep: int) -> None:
+    bench = Bench(cells=100, scatters=True)
+    prompts = {"a": list(range(30)), "b": list(range(50, 80))}
+    for name, prompt in prompts.items():
+        bench.add(name, prompt, 100, keep=keep, window=64)
+    bench.run()
+    assert bench.scheduler.preemptions
+    for name, prompt in prompts.items():
+        assert bench.text(name) == text_of(slid(prompt, 100, keep=keep, window=64)[0])
+
+
 def test_one_that_was_lost_goes_on_with_what_it_had_not_dropped() -> None:
     bench, prompt = Bench(cells=64), list(range(30))
     bench.add("a", prompt, 150, keep=4, window=64)

@@ -29,5 +29,7 @@ def slide(sequence: Sequence, slots: Slots, memory: Memory) -> bool:
     slots.cells.give(dropped)
     del slot.cells[keep : keep + count]
     slot.length -= count
+    if slot.scattered is not None:
+        slot.scattered = max(min(slot.scattered, keep), slot.scattered - count)
     sequence.moved = True
     return True

@@ -254,8 +254,8 @@ class Scheduler:
         slot = sequence.slot
         assert slot is not None
         self.preemptions += 1
-        whole, end = slot.length and not sequence.moved, slot.end
-        region = self._pool.take(self._memory.state_size(slot.id, end)) if whole else None
+        worth, end = slot.compact and not sequence.moved, slot.end
+        region = self._pool.take(self._memory.state_size(slot.id, end)) if worth else None
         if region and self._memory.save(slot.id, region.buffer, end):
             sequence.saved, sequence.saved_length = region, slot.compact
         elif region:
