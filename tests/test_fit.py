@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from llmengine.errors import OutOfMemory
 from llmengine.hardware import Memory
 from llmengine.llama import library
 from llmengine.llama.context import Context
+from llmengine.llama.device import Device
 from llmengine.llama.footprint import DryModel, Footprint
 from llmengine.llama.model import Model
+from llmengine.llama.tensors import EMBEDDINGS, read
 from llmengine.settings import load
 
 MEBIBYTE = 1 << 20
@@ -213,6 +216,24 @@ def test_gpus_are_asked_for_what_lies_on_them() -> None:
     both = need + Footprint(weights=1000, state=0, compute=1, device_compute=1)
     assert (both.host, both.device) == (297 + 1001, 755 + 1)
     assert fit.Free(2000 + fit.OVERHEAD, 0).holds(Footprint(weights=1000, state=900, compute=9))
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("layers", "copies"), [(0, 0), (-1, 1)])
+def test_embeddings_that_are_the_output_too_lie_twice_beside_a_gpu(
+    layers: int, copies: int
+) -> None:
+    """Without layers on it there is no output on it either."""
+    config = real.config(gpu_layers=layers)
+    alone = footprint(config, 1024)
+    with closing(DryModel(real.MODEL, config)) as model:
+        model.devices = [Device("CUDA0", "a GPU", 1, 1, 0)]
+        beside = model.footprint(config, cells=1024, sequences=20, threads=1)
+    [embeddings] = [each.bytes for each in read(real.MODEL) if each.name == EMBEDDINGS]
+    assert beside.weights == alone.weights + copies * embeddings
+    assert beside.host - beside.compute == (1 - copies) * (alone.weights + alone.state) + (
+        copies * embeddings
+    )
 
 
 @pytest.mark.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import llama_cpp
@@ -75,16 +76,18 @@ class DryModel(Model):
         text = "\n".join(lines)
         devices = {each.name for each in self.devices}
         buffers = [(name, _bytes(size)) for name, size in _BUFFER.findall(text)]
-        embeddings, tied = self._embeddings() if devices else (0, False)
+        share = self._share(config)
+        embeddings, tied = self._embeddings if share else (0, False)
         return Footprint(
             weights=self.size_bytes + (embeddings if tied else 0),
             state=sum(_bytes(size) for size in _STATE.findall(text)),
             compute=sum(size for name, size in buffers if name not in devices),
             device_compute=sum(size for name, size in buffers if name in devices),
             input=embeddings,
-            share=self._share(config),
+            share=share,
         )
 
+    @functools.cached_property
     def _embeddings(self) -> tuple[int, bool]:
         """Bytes of those of tokens, and whether the output has a copy of them on the GPU."""
         sizes = {each.name: each.bytes for each in read(self.path)}
