@@ -1,10 +1,14 @@
 """Which GPUs are used, of those that llama.cpp's backends name."""
 
+from contextlib import closing
+
 import pytest
+import real
 
 from llmengine.errors import ConfigError
 from llmengine.llama import device
 from llmengine.llama.device import Device
+from llmengine.llama.model import Model
 
 RTX, RTX_AGAIN = ("CUDA0", "0000:01:00.0"), ("Vulkan0", "0000:01:00.0")
 SECOND = ("CUDA1", "0000:02:00.0")
@@ -67,6 +71,20 @@ def test_a_backend_is_named_as_users_know_it(
 def test_the_cpu_computes_where_it_is_asked_for(seen: list[Device]) -> None:
     seen.append(gpu(RTX))
     assert names("cpu") == []
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("place", "layers", "copied"),
+    [(RTX, -1, True), (RTX, 2, True), (RTX, 1, False), (RTX, 0, False), (("MTL0", ""), -1, False)],
+)
+def test_states_are_copied_where_a_gpu_has_some(
+    place: tuple[str, str], layers: int, copied: bool
+) -> None:
+    """The output, which goes to a GPU first, has none."""
+    with closing(Model(real.MODEL, real.config(gpu_layers=layers))) as model:
+        model.devices = [gpu(place)]
+        assert model.copied is copied
 
 
 def test_a_backend_that_is_not_there_is_told(seen: list[Device]) -> None:

@@ -38,6 +38,7 @@ class Model:
         self._closed = False
         self.path = path
         self.devices = device.choose(config.model.device)
+        self._gpu_layers = config.model.gpu_layers
         library.forget_errors()
         params = self._params(config)
         report = llama_cpp.llama_progress_callback(lambda fraction, _: loading.report(fraction))
@@ -157,8 +158,9 @@ class Model:
 
     @property
     def copied(self) -> bool:
-        """Whether what it computes is brought to the host by copies."""
-        return any(each.copies for each in self.devices)
+        """Whether what it computes is brought to the host by copies, of one layer at least."""
+        # The first that goes to a GPU is the output, which has no state.
+        return self._gpu_layers not in (0, 1) and any(each.copies for each in self.devices)
 
     @functools.cached_property
     def can_truncate(self) -> bool:
