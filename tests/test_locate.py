@@ -145,5 +145,6 @@ def test_a_split_model_is_as_large_as_its_parts(models: Path) -> None:
     for part in (1, 2, 3):
         (models / f"big[1]-0000{part}-of-00003.gguf").write_bytes(b"x" * part)
     (models / "big[1]-00001-of-00002.gguf").write_bytes(b"x" * 50)
+    (models / "big[1]-chat-00001-of-00003.gguf").write_bytes(b"x" * 90)
     assert locate.size_of(models / "big[1]-00001-of-00003.gguf") == 6
     assert locate.size_of(models / "qwen.gguf") == 4

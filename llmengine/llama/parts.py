@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from pathlib import Path
 
-_FIRST = re.compile(r"-0*1-of-(\d+)\.gguf$")
+_FIRST = re.compile(r"-00001-of-(\d{5})\.gguf$")
 
 
 def parts(path: Path) -> list[Path]:
-    """All files of the model whose only or first one is `path`; llama.cpp finds them alike."""
+    """The files that are there of the model whose only or first one is `path`.
+
+    Named as llama.cpp names them (`llama_split_path`).
+    """
     first = _FIRST.search(path.name)
     if first is None:
         return [path]
-    pattern = f"{glob.escape(path.name[: first.start()])}-*-of-{first[1]}.gguf"
-    return sorted(path.parent.glob(pattern))
+    stem, count = path.name[: first.start()], first[1]
+    names = (f"{stem}-{number:05d}-of-{count}.gguf" for number in range(1, int(count) + 1))
+    return [each for each in map(path.with_name, names) if each.exists()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from msgspec import Struct
 from llmengine.errors import ModelUnavailable
 from llmengine.llama import library
 from llmengine.llama.model import check_file
+from llmengine.llama.parts import parts
 
 # Without the second, the first one serves as output too.
 EMBEDDINGS, OUTPUT = "token_embd.weight", "output.weight"
-_FIRST_PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
 
 
 class Tensor(Struct, frozen=True):
@@ -34,12 +33,7 @@ class _Params(ctypes.Structure):
 
 def read(path: Path) -> list[Tensor]:
     """The tensors of all parts of a model; raises ModelNotFound and ModelUnavailable."""
-    match = _FIRST_PART.search(path.name)
-    if not match:
-        return _read(path)
-    stem, count = path.name[: match.start()], match[1]
-    parts = [f"{stem}-{number:05d}-of-{count}.gguf" for number in range(1, int(count) + 1)]
-    return [tensor for part in parts for tensor in _read(path.with_name(part))]
+    return [tensor for part in parts(path) or [path] for tensor in _read(part)]
 
 
 def _read(path: Path) -> list[Tensor]:
