@@ -115,10 +115,10 @@ class FakeContext:
     def usable(self, sequence: int, length: int, wanted: int) -> int:
         return wanted
 
-    def state_size(self, sequence: int) -> int:
+    def state_size(self, sequence: int, end: int | None = None) -> int:
         return BYTES * self._lengths[sequence]
 
-    def save(self, sequence: int, buffer: State) -> bool:
+    def save(self, sequence: int, buffer: State, end: int | None = None) -> bool:
         buffer[:] = 0
         return True
 
