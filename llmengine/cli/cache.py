@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmengine.cli.options import takes_settings
+from llmengine.cli.options import by_settings, takes_settings
 from llmengine.cli.stdin import check_text
-from llmengine.errors import EngineError, InvalidRequest
-from llmengine.settings import Settings, load
+from llmengine.config import Config
+from llmengine.errors import InvalidRequest
+from llmengine.settings import Settings
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,21 +33,20 @@ Key = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _ids() -> list[tuple[str, str]]:
+def _ids(config: Config) -> list[tuple[str, str]]:
     """Those on disk: a shell that completes does not wait for a server."""
     from llmengine.cli.cache_access import opened
 
-    try:
-        with opened(load().config, "", "") as control:
-            return [(entry.id, entry.label) for entry in control.list()]
-    except EngineError:
-        return []  # a completion has nowhere to report a broken file
+    with opened(config, "", "") as control:
+        return [(entry.id, entry.label) for entry in control.list()]
 
 
 Id = Annotated[
     str,
     typer.Argument(
-        help="Id of an entry, or the beginning of one.", metavar="ID", autocompletion=_ids
+        help="Id of an entry, or the beginning of one.",
+        metavar="ID",
+        autocompletion=by_settings(_ids),
     ),
 ]
 

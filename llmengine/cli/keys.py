@@ -8,12 +8,13 @@ from typing import Annotated, Any, get_args
 import typer
 
 from llmengine.cli import table
-from llmengine.cli.options import takes_settings
+from llmengine.cli.options import by_settings, takes_settings
 from llmengine.cli.stdin import check_text
 from llmengine.cli.table import Column
-from llmengine.errors import EngineError, InvalidRequest
+from llmengine.config import Config
+from llmengine.errors import InvalidRequest
 from llmengine.keys import LEAST_URGENT, MOST_URGENT, Key, KeyFile, Scope, generated
-from llmengine.settings import Settings, load
+from llmengine.settings import Settings
 
 app = typer.Typer(help="Make, list and revoke the API keys of a server.")
 
@@ -109,12 +110,8 @@ _COLUMNS = (
 )
 
 
-def _ids() -> list[tuple[str, str]]:
-    try:
-        found = KeyFile(load().config.server.keys_file).read()
-    except EngineError:
-        return []  # a completion has nowhere to report a broken file
-    return [(key.id, key.label) for key in found]
+def _ids(config: Config) -> list[tuple[str, str]]:
+    return [(key.id, key.label) for key in KeyFile(config.server.keys_file).read()]
 
 
 @app.command()
@@ -123,7 +120,10 @@ def revoke(
     settings: Settings,
     id: Annotated[
         str,
-        typer.Argument(help="Id of a key, as `llmengine keys list` shows it.", autocompletion=_ids),
+        typer.Argument(
+            help="Id of a key, as `llmengine keys list` shows it.",
+            autocompletion=by_settings(_ids),
+        ),
     ],
 ) -> None:
     """Take a key's rights away.

@@ -6,20 +6,21 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 
 from llmengine import log
 from llmengine.cli import title
-from llmengine.config import LoggingConfig
+from llmengine.config import Config, LoggingConfig
 from llmengine.options import Option, options
 from llmengine.settings import Settings, load, values
 
 SHORT = {"model.model_path": "-m"}
 
 Command = Callable[..., Any]
+T = TypeVar("T")
 
 
 def takes_settings(*paths: str, quiet: bool = False) -> Callable[[Command], Command]:
@@ -103,19 +104,29 @@ def _parameter(name: str, kind: Any, *names: str, option: Option) -> inspect.Par
 
 def _completion(option: Option, allowed: tuple[str, ...]) -> Callable[[], list[str]] | None:
     if option.path in ("model.model_path", "model.draft_model", "model.mmproj"):
-        return lambda: _model_names(projector=option.path == "model.mmproj")
+        return by_settings(functools.partial(_model_names, projector=option.path == "model.mmproj"))
     return (lambda: list(allowed)) if allowed else None
 
 
-def _model_names(projector: bool) -> list[str]:
-    from llmengine.errors import EngineError
+def _model_names(config: Config, projector: bool) -> list[str]:
     from llmengine.models import locate
 
-    try:
-        config = load().config.model
-    except EngineError:
-        return []  # a completion has nowhere to report a broken config file
-    return list(locate.projectors(config) if projector else locate.listing(config))
+    found = locate.projectors if projector else locate.listing
+    return list(found(config.model))
+
+
+def by_settings(find: Callable[[Config], list[T]]) -> Callable[[], list[T]]:
+    """A completion that needs the settings; it has nowhere to report a broken file."""
+
+    def complete() -> list[T]:
+        from llmengine.errors import EngineError
+
+        try:
+            return find(load().config)
+        except EngineError:
+            return []
+
+    return complete
 
 
 def _common() -> Iterator[inspect.Parameter]:
