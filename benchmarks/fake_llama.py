@@ -78,9 +78,9 @@ class FakeBatch:
 
 
 class FakeContext:
-    scatters = False
     """Knows of each sequence how long it is; a state has BYTES for every token."""
 
+    scatters = False
     handle = None
     can_truncate = True
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from benchmarks.cache_states import timed
 from benchmarks.report import report, right
 from llmengine import hardware
 from llmengine.bench import shapes
@@ -66,12 +66,8 @@ class Copies:
         saves, loads = [], []
         for _ in range(self._rounds):
             state = new_state(length)
-            started = time.perf_counter()
-            assert self._context.save(0, state)
-            saved = time.perf_counter()
-            assert self._context.load(STREAMS, state)
-            loads.append(time.perf_counter() - saved)
-            saves.append(saved - started)
+            saves.append(timed(self._context.save, 0, state))
+            loads.append(timed(self._context.load, STREAMS, state))
             self._context.remove(STREAMS)
         return Row(what, length, Spread.of(saves), Spread.of(loads))
 

@@ -22,7 +22,6 @@ from msgspec import Struct
 
 from llmengine import hardware
 from llmengine.bench import blocks
-from llmengine.bench.blocks import KINDS
 from llmengine.bench.shapes import Shape
 from llmengine.bench.stepper import Stepper
 from llmengine.bench.weights import write
@@ -49,7 +48,7 @@ class Limits(Struct, frozen=True):
 
 
 def measure(model: Model, work: Work, config: Config, threads: int, wide: Shape = WIDE) -> Limits:
-    kind = work.kind.lower() if work.kind.lower() in KINDS else "q8_0"
+    kind = work.kind.lower() if work.kind.lower() in blocks.KINDS else "q8_0"
     if model.devices:
         return of_device(model.devices[0], kind)
     with tempfile.TemporaryDirectory(prefix="llmengine-bench-") as folder:
@@ -77,8 +76,9 @@ def of_device(device: Device, kind: str, side: int = SIDE, columns: int = COLUMN
 
 
 def _product(device: Device, kind: str, side: int, columns: int) -> Product:
-    weights = blocks.pool(KINDS[kind], 0.02, blocks.POOL, np.random.default_rng(0))
-    return Product(device, KINDS[kind].type, weights, side, columns)
+    found = blocks.KINDS[kind]
+    weights = blocks.pool(found, 0.02, blocks.POOL, np.random.default_rng(0))
+    return Product(device, found.type, weights, side, columns)
 
 
 def bandwidth(size: int, threads: int) -> float:

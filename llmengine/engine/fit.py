@@ -37,8 +37,15 @@ class Free(Struct, frozen=True):
     device: int  # of all GPUs together
 
     def holds(self, need: Footprint) -> bool:
-        on_device = need.device + DEVICE_OVERHEAD if need.device else 0
-        return need.host + OVERHEAD <= self.host and on_device <= self.device
+        return _host(need) <= self.host and _device(need) <= self.device
+
+
+def _host(need: Footprint) -> int:
+    return need.host + OVERHEAD
+
+
+def _device(need: Footprint) -> int:
+    return need.device + DEVICE_OVERHEAD if need.device else 0
 
 
 def cells(path: Path, config: Config) -> int | None:
@@ -124,10 +131,9 @@ class Plan:
 
     def _explain(self) -> str:
         need, free = self._need(self._config, self._wanted), self._free
-        beyond = need.host + OVERHEAD > free.host
         taken, left, where = (
-            (need.host + OVERHEAD, free.host, "memory") if beyond
-            else (need.device + DEVICE_OVERHEAD, free.device, "GPU memory")
+            (_host(need), free.host, "memory") if _host(need) > free.host
+            else (_device(need), free.device, "GPU memory")
         )  # fmt: skip
         compute = need.compute + need.device_compute
         remedies = list(self._remedies()) or ["a smaller model or a smaller quantization"]
