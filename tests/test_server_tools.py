@@ -198,9 +198,37 @@ def test_a_forced_call_is_a_constraint(choice: Any, names: list[str], several: b
         assert (")*" in constraint.source) == several
 
 
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": "get_place", "strict": True, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+def test_calls_of_a_strict_function_are_held_to_its_schema() -> None:
+    schema = {"type": "object", "properties": {"place": {"type": "string"}}}
+    with served(SECOND) as (host, client):
+        found = answered(client, tools=[*GIVEN, strict(schema)])
+        assert found["message"]["tool_calls"][0]["function"]["name"] == "get_time"
+        (request,) = host.requests
+        constraint = request.params.constraint
+        assert constraint is not None
+        assert (constraint.kind, constraint.param) == ("lark", "tools")
+        assert "place" in constraint.source
+        assert "zone" not in constraint.source  # get_time is not strict: any JSON will do
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_without_a_strict_function_or_a_call_nothing_is_held(choice: str | None) -> None:
+    tools = [*GIVEN, strict({"type": "object"})] if choice == "none" else GIVEN
+    with served("Hello") as (host, client):
+        answered(client, tools=tools, tool_choice=choice)
+        assert [each.params.constraint for each in host.requests] == [None]
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
+        ({"tools": [strict({"type": "object", "properties": {"a": {"pattern": "(?=a)b"}}})]},
+         "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": NAMED}, "tool_choice"),
         ({"tool_choice": "sometimes", "tools": GIVEN}, "tool_choice"),

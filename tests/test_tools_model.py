@@ -114,6 +114,37 @@ def test_a_forced_call_fits_its_schema_however_wild(client: openai.OpenAI, choic
     assert complete >= 2
 
 
+def test_a_strict_function_has_its_schema_kept_where_the_model_is_free(
+    client: openai.OpenAI,
+) -> None:
+    function = WEATHER["function"]
+    schema = {**function["parameters"], "properties": {"city": {"enum": ["London", "Rome"]}}}
+    found = {}
+    for strict in (True, False):
+        given = {**function, "strict": strict, "parameters": schema}
+        answer = client.chat.completions.create(
+            model="tiny-chat",
+            messages=ASK,
+            tools=[{"type": "function", "function": given}],
+            temperature=0,
+            max_tokens=100,
+        ).choices[0]
+        (call,) = answer.message.tool_calls
+        found[strict] = json.loads(call.function.arguments)["city"]
+    assert found[True] in ("London", "Rome")
+    assert found[False] == "Paris"
+
+
+def test_an_answer_beside_a_strict_function_may_be_text(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny-chat", "temperature": 0, "max_tokens": 60}
+    hello = [{"role": "user", "content": "Hello!"}]
+    held = client.chat.completions.create(messages=hello, tools=[BOOK], **asked).choices[0]
+    loose = {"type": "function", "function": {**BOOK["function"], "strict": False}}
+    free = client.chat.completions.create(messages=hello, tools=[loose], **asked).choices[0]
+    assert held.message.content
+    assert held == free
+
+
 def test_thinking_comes_apart_and_is_counted(client: openai.OpenAI) -> None:
     found = client.chat.completions.create(
         model="tiny-chat",

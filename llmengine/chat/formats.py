@@ -6,16 +6,20 @@ calls of earlier turns as the model would.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from llmengine.chat.calls import auto
 from llmengine.chat.calls.json_calls import JsonCalls
 from llmengine.chat.calls.literal_calls import GemmaCalls, PythonCalls
 from llmengine.chat.calls.messages import Headed, Recipients
 from llmengine.chat.calls.named_calls import NamedCalls
 from llmengine.chat.calls.style import CallStyle, openai_id, short_id
 from llmengine.chat.calls.tagged_calls import TaggedCalls
+from llmengine.chat.lark import Lark
+from llmengine.chat.reasoning import Tags
+from llmengine.chat.tools import Tool
 
 
 class Format(Struct, frozen=True, kw_only=True):
@@ -25,6 +29,16 @@ class Format(Struct, frozen=True, kw_only=True):
     messages: Headed | Recipients | None = None  # where an answer has no other frame
     drops: tuple[str, ...] = ()  # marks around content that are no part of it
     new_id: Callable[[], str] = openai_id
+
+    def answer(self, lark: Lark, tools: Sequence[Tool], tags: Tags) -> str:
+        """An expression for an answer that may call, whose calls have arguments that fit.
+
+        Raises InvalidRequest for a schema that the format cannot be held to.
+        """
+        if self.messages:
+            return self.messages.answer(lark, tools)
+        assert self.calls is not None
+        return auto.answer(lark, self.calls, tools, (*self.drops, tags.open, tags.close))
 
     @property
     def style(self) -> CallStyle | Headed | Recipients:

@@ -6,11 +6,15 @@ https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llmengine.grammar.lark import quoted
 from llmengine.grammar.schema import prepared
+
+TEXT = r"/(.|\n)*/"
+SPACE = r"/[ \n]{0,4}/"
 
 # The tokens of a text that are control tokens of the vocabulary, or nothing.
 Controls = Callable[[str], tuple[int, ...]]
@@ -31,15 +35,33 @@ class Lark:
             return " ".join(filter(None, [self.text(before), named, self.text(after)]))
         return quoted(text)
 
-    def text_until(self, end: str) -> str:
-        """An expression for any text up to the first `end`, and for that."""
+    def text_until(self, end: str, text: str = TEXT) -> str:
+        """An expression for any text, or a terminal's, up to the first `end`, and for that."""
         if self._controls(end):
-            return f"/(.|\\n)*/ {self.text(end)}"
-        return self.rule("/(.|\\n)*/", f"[suffix={quoted(end)}]")
+            return f"{text} {self.text(end)}"
+        return self.rule(text, f"[suffix={quoted(end)}]")
+
+    def text_without(self, marks: Iterable[str]) -> str:
+        """An expression for any text without those marks."""
+        plain = [each for each in marks if not self._controls(each)]
+        if not plain:
+            return TEXT
+        return self.terminal(rf"{TEXT} & ~/(.|\n)*({'|'.join(map(pattern, plain))})(.|\n)*/")
+
+    def passing(self, marks: Iterable[str]) -> str:
+        """An expression for any text before and between those marks that are control tokens."""
+        found = [self.text(each) for each in marks if self._controls(each)]
+        return f"({TEXT} {choice(found)})*" if found else ""
 
     def json(self, schema: Mapping[str, Any]) -> str:
         """An expression for JSON text of `schema`; raises InvalidRequest where none can be."""
         return self.rule(f"%json {json.dumps(prepared(schema, 'tools'))}")
+
+    def terminal(self, body: str) -> str:
+        """The name of a terminal for `body`, which alone may say what a text is not."""
+        name = f"T{len(self._rules)}"
+        self._rules.append(f"{name}: {body}")
+        return name
 
     def rule(self, body: str, options: str = "") -> str:
         """The name of a rule for `body`."""
@@ -49,6 +71,11 @@ class Lark:
 
     def source(self, start: str) -> str:
         return "\n".join([f"start: {start}", *self._rules, ""])
+
+
+def pattern(text: str) -> str:
+    """A regular expression for `text`, to stand between slashes."""
+    return re.escape(text).replace("/", r"\/")
 
 
 def sequence(*parts: str) -> str:

@@ -25,6 +25,11 @@ class Tool(Struct, frozen=True):
         found = self.parameters.get("properties")
         return found if isinstance(found, Mapping) else {}
 
+    @property
+    def open(self) -> bool:
+        """Whether it takes any arguments: its schema says nothing of them."""
+        return self.parameters.keys() <= {"type", "title", "description", "$schema"}
+
     def schema_of(self, key: str) -> Mapping[str, Any]:
         """The schema of one argument; {} where none is given."""
         found = self.properties.get(key)
@@ -85,8 +90,8 @@ def held_properties(tool: Tool) -> Iterator[tuple[str, dict[str, Any], bool]]:
         reason = f"'required' with {missing[0]!r}, which is no property,"
     if reason:
         raise InvalidRequest(
-            f"the function {tool.name!r} cannot be forced: this model's format writes arguments"
-            f" one by one, so {reason} cannot be kept at the top of its schema",
+            f"the function {tool.name!r} cannot be held to its schema: this model's format writes"
+            f" arguments one by one, so {reason} cannot be kept at its top",
             param="tools",
             code="unsupported_schema",
         )

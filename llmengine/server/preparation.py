@@ -194,7 +194,7 @@ def _constraint(state: State, body: ChatBody, plan: ToolPlan, prompt: str) -> Co
         )
     if form and plan.given:
         return plan.or_answer(state, form)
-    return call or form
+    return call or form or plan.held(state, thinking)
 
 
 def _before(state: State, body: ChatBody, prompt: str) -> tuple[str, str] | None:

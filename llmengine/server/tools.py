@@ -42,6 +42,19 @@ class ToolPlan(Struct, frozen=True):
         start = self._grammar(state, lark, self.forced)
         return Constraint("lark", lark.source(start), thinking, "tool_choice")
 
+    def held(self, state: State, thinking: tuple[str, str] | None) -> Constraint | None:
+        """The grammar of an answer that may call, if there are strict functions.
+
+        Arguments of the others are JSON of any kind.
+        """
+        if self.forced or not any(each.strict for each in self.tools):
+            return None
+        template, lark = state.template, Lark(state.marks.controls)
+        held = [each if each.strict else Tool(each.name, {"type": "object"}) for each in self.tools]
+        start = template.format.answer(lark, held, template.tags)
+        before = None if template.format.messages else thinking  # messages: it is one of them
+        return Constraint("lark", lark.source(start), before, "tools")
+
     def or_answer(self, state: State, form: Constraint) -> Constraint:
         """The grammar of an answer of that form, or of calls.
 

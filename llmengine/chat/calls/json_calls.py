@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.delta import Delta
-from llmengine.chat.lark import Lark, choice, sequence
+from llmengine.chat.lark import SPACE, TEXT, Lark, choice, pattern, sequence
 from llmengine.chat.tape import Cut, Malformed, Reading, Tape
 from llmengine.chat.tools import Tool
 
@@ -123,13 +123,41 @@ class JsonCalls(Struct, frozen=True, kw_only=True):
         return json.dumps(found, ensure_ascii=False)
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
-        one = lark.rule(choice(self._called(lark, each) for each in tools))
         begin, end = lark.text(self.begin), lark.text(self.end)
         if self.listed:
-            more = f'(", " {one})*' if several else ""
-            return sequence(begin, '"["', one, more, '"]"', end)
-        whole = lark.rule(sequence(begin, one, end))
+            return sequence(begin, self._list_grammar(lark, tools, several=several), end)
+        whole = lark.rule(sequence(begin, self._one(lark, tools), end))
         return sequence(whole, f"({sequence(lark.text(self.between), whole)})*" if several else "")
+
+    def rest(self, lark: Lark, tools: Sequence[Tool], begin: str) -> str:
+        if self.listed:
+            calls = self._list_grammar(lark, tools, several=True)
+        else:
+            one = lark.rule(self._one(lark, tools))
+            calls = f'{one} ("\\n" {one})*'
+        return sequence(SPACE, calls, lark.text(self.end))
+
+    def unmarked(self, lark: Lark, tools: Sequence[Tool]) -> tuple[str, str]:
+        """An expression for calls without a mark, and a terminal for any text that is none."""
+        names = "|".join(pattern(each.name) for each in tools)
+        heads = [
+            sequence(
+                lark.terminal(_head(pattern(each.name), self.arguments)),
+                lark.json(each.parameters),
+                r"/\s*\}/",
+            )
+            for each in tools
+        ]
+        one = lark.rule(choice(heads))
+        called = rf'/\s*\{{(.|\n)*"({"|".join(_NAMES)})"\s*:\s*"({names})"(.|\n)*/'
+        return rf"{one} (/\s*[,;\n]/ {one})*", lark.terminal(f"{TEXT} & ~{called}")
+
+    def _list_grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
+        one = lark.rule(self._one(lark, tools))
+        return sequence('"["', one, f'(", " {one})*' if several else "", '"]"')
+
+    def _one(self, lark: Lark, tools: Sequence[Tool]) -> str:
+        return choice(self._called(lark, each) for each in tools)
 
     def _called(self, lark: Lark, tool: Tool) -> str:
         name = json.dumps(tool.name)
@@ -142,6 +170,12 @@ class JsonCalls(Struct, frozen=True, kw_only=True):
             lark.json(tool.parameters),
             '"}"',
         )
+
+
+def _head(name: str, arguments: str) -> str:
+    """The object up to the arguments, with any white space."""
+    kind = r'("type"\s*:\s*"function"\s*,\s*)?'
+    return rf'/\s*\{{\s*{kind}"name"\s*:\s*"{name}"\s*,\s*"{arguments}"\s*:\s*/'
 
 
 def _arguments(tape: Tape, caller: Caller) -> Reading[Delta, None]:

@@ -12,7 +12,7 @@ from llmengine.chat.calls.json_calls import JsonCalls
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.calls.values import python_value, quoted
 from llmengine.chat.delta import Delta
-from llmengine.chat.lark import Lark, choice, sequence
+from llmengine.chat.lark import SPACE, Lark, choice, sequence
 from llmengine.chat.tape import Malformed, Reading, Tape
 from llmengine.chat.tools import Tool, held_properties
 
@@ -62,11 +62,20 @@ class PythonCalls:
         return f"{self._begin}[{', '.join(written)}]{self._end}"
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
+        return sequence(lark.text(self._begin), self._list(lark, tools, several=several))
+
+    def rest(self, lark: Lark, tools: Sequence[Tool], begin: str) -> str:
+        return sequence(SPACE, self._list(lark, tools, several=True))
+
+    def _list(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
         one = lark.rule(choice(self._called(lark, each) for each in tools))
         more = f'(", " {one})*' if several else ""
-        return sequence(lark.text(self._begin), '"["', one, more, '"]"', lark.text(self._end))
+        return sequence('"["', one, more, '"]"', lark.text(self._end))
 
     def _called(self, lark: Lark, tool: Tool) -> str:
+        if tool.open:
+            one = lark.rule(sequence(r"/[A-Za-z_]\w*=/", lark.json({})))
+            return sequence(lark.text(f"{tool.name}("), f'({one} (", " {one})*)?', '")"')
         arguments = sorted(held_properties(tool), key=lambda each: not each[2])
         rules = [
             (lark.rule(sequence(lark.text(f"{key}="), lark.json(schema))), required)
@@ -140,18 +149,15 @@ class GemmaCalls:
         )
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
-        one = lark.rule(
-            choice(
-                sequence(
-                    lark.text("<|tool_call>"),
-                    lark.text(f"call:{each.name}"),
-                    lark.json(each.parameters),
-                    lark.text("<tool_call|>"),
-                )
-                for each in tools
-            )
-        )
+        (begin,) = self.begins
+        one = lark.rule(sequence(lark.text(begin), self.rest(lark, tools, begin)))
         return f"{one}+" if several else one
+
+    def rest(self, lark: Lark, tools: Sequence[Tool], begin: str) -> str:
+        calls = (
+            sequence(lark.text(f"call:{each.name}"), lark.json(each.parameters)) for each in tools
+        )
+        return sequence(choice(calls), lark.text("<tool_call|>"))
 
 
 def _gemma(value: Any) -> str:

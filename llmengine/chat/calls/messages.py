@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from llmengine.chat.calls.style import Call, Caller, CallStyle
 from llmengine.chat.delta import Delta
-from llmengine.chat.lark import Lark, choice, sequence
+from llmengine.chat.lark import TEXT, Lark, choice, pattern, sequence
 from llmengine.chat.tape import Malformed, Reading, Tape
 from llmengine.chat.tools import Tool
 
@@ -97,12 +97,39 @@ class Headed(Struct, frozen=True, kw_only=True):
             sequence(
                 *(lark.text(each) for each in _marked(self.call.replace("{name}", tool.name))),
                 lark.text(self.header),
-                self.calls.grammar(lark, [tool], several=False)
-                if self.calls
-                else lark.json(tool.parameters),
+                self._body(lark, tool),
             )
             for tool in tools
         )
+
+    def answer(self, lark: Lark, tools: Sequence[Tool]) -> str:
+        """An expression for any messages, the arguments of which fit where one is a call."""
+        heads = ("<|start|>", "<|channel|>", "<|constrain|>")
+        mark, header = choice(map(lark.text, heads)), lark.text(self.header)
+        blank, word, text = "/[ \\n]*/", "/[^<=]*/", lark.text_without((*heads, self.header))
+        marked = f"{blank} ({mark} {word})*"
+        to = f"{marked} {mark} {lark.text_until('to=', word)}"
+        to = lark.rule(choice([lark.text_until("to=", blank), to]))
+        end = f"(/ [^<=]*/)? ({mark} {word})* {header}"
+        prefix = self.call.partition("{name}")[0].partition("to=")[2]
+        names = "|".join(pattern(each.name) for each in tools)
+        functions = f"({pattern(prefix)}(.|\\n)*|{names})" if prefix else f"({names})"
+        other = lark.terminal(rf"/[\w.:\/\-]+/ & ~/{functions}/")
+        said = lark.rule(choice([f"{marked} {header}", f"{to} {other} {end}"]))
+        call = lark.rule(
+            choice(
+                sequence(to, lark.text(f"{prefix}{each.name}"), end, self._body(lark, each))
+                for each in tools
+            )
+        )
+        ended = [f"{said} {lark.text_until(each, text)}" for each in self.ends]
+        ended += [f"{call} {lark.text(each)}" for each in self.ends]
+        return f"{choice(ended)}* ({said} {text} | {call})?"
+
+    def _body(self, lark: Lark, tool: Tool) -> str:
+        if self.calls:
+            return self.calls.grammar(lark, [tool], several=False)
+        return lark.json(tool.parameters)
 
 
 class Recipients:
@@ -136,12 +163,21 @@ class Recipients:
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
         """The prompt ends with the first `>>>`."""
-        one = lark.rule(
+        one = self._one(lark, tools)
+        return sequence(one, f'(">>>" {one})*' if several else "")
+
+    def answer(self, lark: Lark, tools: Sequence[Tool]) -> str:
+        """An expression for any texts and calls whose arguments fit."""
+        one, text = self._one(lark, tools), lark.text("all\n")
+        ended = choice([f"{text} {lark.text_until('>>>')}", f'{one} ">>>"'])
+        return f'">>>"? {ended}* ({text} {TEXT} | {one})'
+
+    def _one(self, lark: Lark, tools: Sequence[Tool]) -> str:
+        return lark.rule(
             choice(
                 sequence(lark.text(f"{each.name}\n"), lark.json(each.parameters)) for each in tools
             )
         )
-        return sequence(one, f'(">>>" {one})*' if several else "")
 
 
 def _content(text: str) -> Delta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from llmengine.chat.calls.sectioned import SectionedCalls
 from llmengine.chat.calls.style import Call, Caller
@@ -58,14 +59,14 @@ class NamedCalls(SectionedCalls):
             arguments=json.dumps(call.arguments, ensure_ascii=False),
         )
 
-    def call_grammar(self, lark: Lark, tool: Tool) -> str:
+    def call_grammar(self, lark: Lark, tool: Tool, parts: Sequence[str]) -> str:
         own = sequence(lark.text(f"functions.{tool.name}:"), "/[0-9]{1,3}/")
         slots = {
             "{name}": lark.text(tool.name),
             "{id}": "/[a-zA-Z0-9]{9}/" if self._named else own,
             "{arguments}": lark.json(tool.parameters),
         }
-        return sequence(*(slots.get(each) or lark.text(each) for each in self.form.parts))
+        return sequence(*(slots.get(each) or lark.text(each) for each in parts))
 
 
 def _name_in(call_id: str) -> str:

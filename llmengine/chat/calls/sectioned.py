@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from llmengine.chat.calls.form import Form
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.delta import Delta
-from llmengine.chat.lark import Lark, choice, sequence
+from llmengine.chat.lark import SPACE, Lark, choice, sequence
 from llmengine.chat.tape import Cut, Malformed, Reading, Tape
 from llmengine.chat.tools import Tool
 
@@ -58,10 +58,21 @@ class SectionedCalls(ABC):
         return f"{self._section[0]}{written}{self._section[1]}"
 
     def grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
-        one = lark.rule(choice(self.call_grammar(lark, each) for each in tools))
-        more = f"({sequence(lark.text(self._between), one)})*" if several else ""
         begin, end = (lark.text(each) for each in self._section)
-        return sequence(begin, one, more, end)
+        return sequence(begin, self._calls(lark, tools, several=several), end)
+
+    def rest(self, lark: Lark, tools: Sequence[Tool], begin: str) -> str:
+        parts = self.form.parts
+        if begin in self.form.opening:
+            parts = parts[parts.index(begin) + 1 :]
+            return choice(self.call_grammar(lark, each, parts) for each in tools)
+        calls = self._calls(lark, tools, several=True)
+        return sequence(SPACE, calls, lark.text(self._section[1]))
+
+    def _calls(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
+        one = lark.rule(choice(self.call_grammar(lark, each, self.form.parts) for each in tools))
+        more = f"({sequence(lark.text(self._between), one)})*" if several else ""
+        return sequence(one, more)
 
     @abstractmethod
     def read_call(self, tape: Tape, caller: Caller) -> Reading[Delta, None]:
@@ -71,4 +82,5 @@ class SectionedCalls(ABC):
     def write_call(self, index: int, call: Call) -> str: ...
 
     @abstractmethod
-    def call_grammar(self, lark: Lark, tool: Tool) -> str: ...
+    def call_grammar(self, lark: Lark, tool: Tool, parts: Sequence[str]) -> str:
+        """An expression for these parts of the form of a call."""

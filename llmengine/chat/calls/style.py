@@ -60,6 +60,10 @@ class CallStyle(Protocol):
         """
         ...
 
+    def rest(self, lark: Lark, tools: Sequence[Tool], begin: str) -> str:
+        """An expression for what follows one of `begins` in such calls."""
+        ...
+
 
 class Caller:
     """Numbers and names the calls of one answer."""

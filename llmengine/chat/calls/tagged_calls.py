@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from llmengine.chat.calls.form import Form
@@ -103,9 +104,9 @@ class TaggedCalls(SectionedCalls):
             value=value if is_text else json.dumps(value, ensure_ascii=False),
         )
 
-    def call_grammar(self, lark: Lark, tool: Tool) -> str:
+    def call_grammar(self, lark: Lark, tool: Tool, parts: Sequence[str]) -> str:
         """Each declared property in its order; raises InvalidRequest where that cannot do."""
-        parameters = []
+        parameters = [f"{self._any_argument(lark)}*"] if tool.open else []
         for key, schema, required in held_properties(tool):
             one = lark.rule(sequence(*self._argument_grammar(lark, key, schema)))
             parameters.append(one if required else f"{one}?")
@@ -114,8 +115,25 @@ class TaggedCalls(SectionedCalls):
             "{index}": "/[1-9][0-9]?/",
             "{parameters}": sequence(*parameters),
         }
-        return sequence(
-            *(slots[each] if each in slots else lark.text(each) for each in self.form.parts)
+        return sequence(*(slots[each] if each in slots else lark.text(each) for each in parts))
+
+    def _any_argument(self, lark: Lark) -> str:
+        """An argument of any name, with any text for its value."""
+        types = ("string", "number", "boolean", "object", "array", "null")
+        slots = {
+            "{key}": r"/[\w.\-]+/",
+            "{text}": "/true|false/",
+            "{type}": choice(lark.text(each) for each in types),
+        }
+        parts = self._parameter.parts
+        close = self._parameter.after("{value}")[0]
+        head, rest = parts[: parts.index("{value}")], parts[parts.index(close) + 1 :]
+        return lark.rule(
+            sequence(
+                *(slots.get(each) or lark.text(each) for each in head),
+                lark.text_until(close),
+                *map(lark.text, rest),
+            )
         )
 
     def _argument_grammar(self, lark: Lark, key: str, schema: dict[str, Any]) -> list[str]:
