@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from answers import GIVEN, TOOLS, calls, parsed, plain
 from conftest import ROOT
+from grammars import accepts
 
+from llmengine.chat.lark import Lark
 from llmengine.chat.template import ChatTemplate
+from llmengine.sampling import Constraint
 
 ARCHIVE = ROOT / "tests" / "data" / "chat_templates.tar.xz"
 with tarfile.open(ARCHIVE) as archive:
@@ -109,6 +112,15 @@ FLAT_ONLY = {"CohereForAI-c4ai-command-r-plus-tool_use"}
 UNCLOSED = {"NVIDIA-Nemotron-Nano-v2"}
 # Its calls, nested tags, come as content so far.
 UNREAD = {"MiniMax-M3"}
+# Strings in single quotes, objects without, indented ones, a member behind the arguments: beside a
+# strict function their models write the same as JSON, which the formats know too.
+OTHERWISE = {
+    "LFM2.5-8B-A1B",
+    "google-gemma-4-31B-it",
+    "google-gemma-4-31B-it-interleaved",
+    "CohereForAI-c4ai-command-r-plus-tool_use",
+    "mistralai-Mistral-Nemo-Instruct-2407",
+}
 # These write one call in a message: several become messages of their own.
 SINGLE = {
     "GigaChat3-10B-A1.8B",
@@ -240,6 +252,18 @@ def test_two_calls_are_read_back(name: str) -> None:
         "",
         [("get_weather", FLAT), ("get_time", {"zone": "CET"})],
     )
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES.keys() - UNREAD - OTHERWISE))
+def test_what_models_write_is_allowed_beside_strict_functions(name: str) -> None:
+    chat, lark = template(name), Lark(lambda text: ())
+    held = Constraint("lark", lark.source(chat.format.answer(lark, TOOLS, chat.tags)))
+    one = call(1, "get_weather", {"city": "Paris", "days": 3})
+    two = call(2, "get_time", {"zone": "CET"})
+    for tool_calls in ([], [one], [one] if name in SINGLE else [one, two]):
+        for content in ("Well.", None) if tool_calls else ("Well.",):
+            answer = {"content": content, "tool_calls": tool_calls}
+            assert accepts(held, written(name, answer if tool_calls else {"content": content})[1])
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES.keys() - UNCLOSED))

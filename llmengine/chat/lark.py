@@ -14,7 +14,7 @@ from llmengine.grammar.lark import quoted
 from llmengine.grammar.schema import prepared
 
 TEXT = r"/(.|\n)*/"
-SPACE = r"/[ \n]{0,4}/"
+SPACE = r"/[ \n]{0,16}/"
 
 # The tokens of a text that are control tokens of the vocabulary, or nothing.
 Controls = Callable[[str], tuple[int, ...]]
@@ -84,4 +84,4 @@ def sequence(*parts: str) -> str:
 
 def choice(parts: Iterable[str]) -> str:
     found = list(parts)
-    return found[0] if len(found) == 1 else f"({' | '.join(found)})"
+    return f"({' | '.join(found)})" if len(found) > 1 else "".join(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from llmengine.chat.lark import Lark
 from llmengine.chat.tape import Pausing, Tape
 
 _PARTS = re.compile(r"(\{[a-z]+\}|\n)")
@@ -62,6 +63,11 @@ class Form:
             if part.strip():
                 found.append(part)
         return tuple(found)
+
+
+def expression(lark: Lark, part: str) -> str:
+    """An expression for a literal of a form; a line break may be left out."""
+    return '"\\n"?' if part == "\n" else lark.text(part)
 
 
 def is_slot(part: str) -> bool:

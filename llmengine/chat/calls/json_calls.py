@@ -154,7 +154,8 @@ class JsonCalls(Struct, frozen=True, kw_only=True):
 
     def _list_grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
         one = lark.rule(self._one(lark, tools))
-        return sequence('"["', one, f'(", " {one})*' if several else "", '"]"')
+        more = f'("," {SPACE} {one})*' if several else ""
+        return sequence('"["', SPACE, one, more, SPACE, '"]"')
 
     def _one(self, lark: Lark, tools: Sequence[Tool]) -> str:
         return choice(self._called(lark, each) for each in tools)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from llmengine.chat.calls.form import expression
 from llmengine.chat.calls.sectioned import SectionedCalls
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.delta import Delta
@@ -13,6 +14,7 @@ from llmengine.chat.lark import Lark, sequence
 from llmengine.chat.tape import Malformed, Reading, Tape
 from llmengine.chat.tools import Tool
 
+_ID = "/[a-zA-Z0-9]{9}/"
 _NAME_IN_ID = re.compile(r"(?:functions\.)?([\w.\-]+?)(?::\d+)?")
 
 
@@ -61,12 +63,13 @@ class NamedCalls(SectionedCalls):
 
     def call_grammar(self, lark: Lark, tool: Tool, parts: Sequence[str]) -> str:
         own = sequence(lark.text(f"functions.{tool.name}:"), "/[0-9]{1,3}/")
+        given = f"({lark.text(self._id_mark)} {_ID})?" if self._id_mark else ""
         slots = {
-            "{name}": lark.text(tool.name),
-            "{id}": "/[a-zA-Z0-9]{9}/" if self._named else own,
+            "{name}": sequence(lark.text(tool.name), given),
+            "{id}": _ID if self._named else own,
             "{arguments}": lark.json(tool.parameters),
         }
-        return sequence(*(slots.get(each) or lark.text(each) for each in parts))
+        return sequence(*(slots.get(each) or expression(lark, each) for each in parts))
 
 
 def _name_in(call_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from llmengine.chat.calls.form import Form
+from llmengine.chat.calls.form import Form, expression
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.delta import Delta
 from llmengine.chat.lark import SPACE, Lark, choice, sequence
@@ -67,11 +67,11 @@ class SectionedCalls(ABC):
             parts = parts[parts.index(begin) + 1 :]
             return choice(self.call_grammar(lark, each, parts) for each in tools)
         calls = self._calls(lark, tools, several=True)
-        return sequence(SPACE, calls, lark.text(self._section[1]))
+        return sequence(SPACE, calls, f"({lark.text(self._section[1])})?")  # not all models end it
 
     def _calls(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:
         one = lark.rule(choice(self.call_grammar(lark, each, self.form.parts) for each in tools))
-        more = f"({sequence(lark.text(self._between), one)})*" if several else ""
+        more = f"({sequence(expression(lark, self._between), one)})*" if several else ""
         return sequence(one, more)
 
     @abstractmethod

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmengine.chat.calls.form import Form
+from llmengine.chat.calls.form import Form, expression
 from llmengine.chat.calls.sectioned import SectionedCalls
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.calls.values import ends_in_string, json_of, quoted
@@ -14,6 +14,8 @@ from llmengine.chat.delta import Delta
 from llmengine.chat.lark import Lark, choice, sequence
 from llmengine.chat.tape import Cut, Reading, Tape
 from llmengine.chat.tools import Tool, held_properties, writes_as_text
+
+_TYPES = ("number", "integer", "boolean", "object", "array", "null")  # but for strings
 
 
 class TaggedCalls(SectionedCalls):
@@ -108,50 +110,43 @@ class TaggedCalls(SectionedCalls):
         """Each declared property in its order; raises InvalidRequest where that cannot do."""
         parameters = [f"{self._any_argument(lark)}*"] if tool.open else []
         for key, schema, required in held_properties(tool):
-            one = lark.rule(sequence(*self._argument_grammar(lark, key, schema)))
+            one = self._held_argument(lark, key, schema)
             parameters.append(one if required else f"{one}?")
         slots = {
             "{name}": lark.text(tool.name),
             "{index}": "/[1-9][0-9]?/",
             "{parameters}": sequence(*parameters),
         }
-        return sequence(*(slots[each] if each in slots else lark.text(each) for each in parts))
+        return sequence(*_filled(lark, parts, slots))
 
     def _any_argument(self, lark: Lark) -> str:
         """An argument of any name, with any text for its value."""
-        types = ("string", "number", "boolean", "object", "array", "null")
-        slots = {
-            "{key}": r"/[\w.\-]+/",
-            "{text}": "/true|false/",
-            "{type}": choice(lark.text(each) for each in types),
-        }
-        parts = self._parameter.parts
-        close = self._parameter.after("{value}")[0]
-        head, rest = parts[: parts.index("{value}")], parts[parts.index(close) + 1 :]
-        return lark.rule(
-            sequence(
-                *(slots.get(each) or lark.text(each) for each in head),
-                lark.text_until(close),
-                *map(lark.text, rest),
-            )
-        )
+        types = choice(lark.text(each) for each in ("string", *_TYPES))
+        slots = {"{key}": r"/[\w.\-]+/", "{text}": "/true|false/", "{type}": types}
+        return self._argument_grammar(lark, slots)
 
-    def _argument_grammar(self, lark: Lark, key: str, schema: dict[str, Any]) -> list[str]:
+    def _held_argument(self, lark: Lark, key: str, schema: dict[str, Any]) -> str:
         is_text = writes_as_text(schema)
         slots = {
             "{key}": lark.text(key),
             "{text}": lark.text(json.dumps(is_text)),
-            "{type}": lark.text("string" if is_text else "object"),
+            "{type}": lark.text("string") if is_text else choice(map(lark.text, _TYPES)),
         }
+        if not is_text:
+            return self._argument_grammar(lark, slots, lark.json(schema))
+        return self._argument_grammar(lark, slots, choice(map(lark.text, schema.get("enum", ()))))
+
+    def _argument_grammar(self, lark: Lark, slots: Mapping[str, str], value: str = "") -> str:
+        """An argument with that value, or else with any text up to the mark that ends it."""
         parts = self._parameter.parts
         before, after = parts[: parts.index("{value}")], parts[parts.index("{value}") + 1 :]
-        head = [slots.get(each) or lark.text(each) for each in before]
-        if not is_text:
-            return [*head, lark.json(schema), *map(lark.text, after)]
-        if "enum" in schema:
-            value = choice(lark.text(each) for each in schema["enum"])
-            return [*head, value, *map(lark.text, after)]
-        # Free text goes on to the mark that ends it, and the line break before that is part of it.
-        close = self._parameter.after("{value}")[0]
-        rest = after[after.index(close) + 1 :]
-        return [*head, lark.text_until(close), *map(lark.text, rest)]
+        if not value:  # the line break before the mark is part of the text
+            close = self._parameter.after("{value}")[0]
+            value, after = lark.text_until(close), after[after.index(close) + 1 :]
+        return lark.rule(
+            sequence(*_filled(lark, before, slots), value, *_filled(lark, after, slots))
+        )
+
+
+def _filled(lark: Lark, parts: Sequence[str], slots: Mapping[str, str]) -> list[str]:
+    return [slots[each] if each in slots else expression(lark, each) for each in parts]
