@@ -397,6 +397,25 @@ def test_its_requests_count_for_the_limits_of_the_key(
         assert counted(api.batches.retrieve(batch.id)) == 2
 
 
+def test_a_key_at_its_limit_holds_up_no_other(
+    host: FakeHost, at: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmengine.server.limits.MINUTE", 1e9)  # nothing comes back
+    monkeypatch.setattr("llmengine.server.batch_work.MAX_PAUSE_SECONDS", 0.01)
+    keys = KeyFile(str(at.parent / "keys.json"))
+    (slow, one), (other, two) = generated(requests_per_minute=4), generated()
+    keys.add(one)
+    keys.add(two)
+    with serving(host, config(files_path=str(at), keys_file=str(keys.path))) as client:
+        held = begun(api_of(client, slow), "".join(line(f"r{n}", ask("hi")) for n in range(9)))
+        first, second = (begun(api_of(client, other), line("a", ask("hi"))) for _ in range(2))
+        assert [ended(api_of(client, other), each.id).status for each in (first, second)] == [
+            "completed",
+            "completed",
+        ]
+        assert api_of(client, slow).batches.retrieve(held.id).status == "in_progress"
+
+
 def test_without_room_for_more_answers_those_that_are_there_are_kept(at: Path) -> None:
     settings = config(files_path=str(at), files_max_size_mb=1, batch_concurrency=1)
     with FakeHost("x" * 300_000, step=300_000) as host, serving(host, settings) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,13 @@ def test_no_key_takes_all_places(clock: Clock, tmp_path: Path) -> None:
             pass
         with shared.running(two, 2, 0), pytest.raises(RateLimited), shared.running(two, 1, 0):
             pass
+        with shared.running(two, 2, 0), shared.running(Key(id="c", digest="c"), 1, 0):
+            pass
+    with shared.running(one, 1, 0), contextlib.ExitStack() as others:
+        for name in "bcdefgh":
+            others.enter_context(shared.running(Key(id=name, digest=name), 1, 0))
+        with pytest.raises(RateLimited, match="may have 1, and"), shared.running(one, 1, 0):
+            pass  # no place is left at all
     alone = limits(clock, api_key="a", max_concurrent_requests=2, max_queue=6)
     with alone.running(one, 8, 0):
         pass

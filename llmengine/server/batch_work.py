@@ -41,30 +41,48 @@ _logger = logging.getLogger("llmengine.server")
 
 
 async def work_on_batches(app: Any, state: State) -> None:
-    """Answer the requests of all batches, also of those that an earlier server began."""
-    work = state.batches
+    """Answer the requests of all batches, also of those that an earlier server began.
+
+    Those of an API key come one after the other, beside those of others.
+    """
+    work, tasks = state.batches, set[asyncio.Task[None]]()
+    try:
+        while True:
+            work.woken.clear()
+            busy = work.busy  # what is found of them may end meanwhile
+            for tenant, batch in await _unended(state):
+                key = app.ctx.guard.keyring.holder(tenant)
+                # Those of a key that is gone wait for its return.
+                if key is not None and tenant not in busy | work.busy:
+                    work.begin(tenant, batch)
+                    mine = _Work(app, state, replace(key, priority=LEAST_URGENT), tenant, batch)
+                    tasks.add(task := asyncio.create_task(_worked(mine, state, tenant)))
+                    task.add_done_callback(tasks.discard)
+            await work.woken.wait()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _unended(state: State) -> list[tuple[str, Batch]]:
     while True:
-        work.woken.clear()
         try:
-            found = await state.in_worker(state.files.unended) if state.files.begun else []
+            return await state.in_worker(state.files.unended) if state.files.begun else []
         except EngineError as error:
             _logger.warning("batches cannot be worked on: %s", error)
-            found = []
+            return []
         except FAULTS as error:
             await _wait_out(error)
-            continue
-        keys = ((tenant, batch, app.ctx.guard.keyring.holder(tenant)) for tenant, batch in found)
-        # Those of a key that is gone wait for its return.
-        mine = next((each for each in keys if each[2] is not None), None)
-        if mine is None:
-            await work.woken.wait()
-            continue
-        tenant, batch, key = mine
-        try:
-            with work.on(tenant, batch):
-                await _Work(app, state, replace(key, priority=LEAST_URGENT), tenant, batch).run()
-        except FAULTS as error:
-            await _wait_out(error)
+
+
+async def _worked(work: _Work, state: State, tenant: str) -> None:
+    try:
+        await work.run()
+    except FAULTS as error:
+        await _wait_out(error)
+    finally:
+        state.batches.end(tenant)
 
 
 async def _wait_out(error: Exception) -> None:
@@ -140,16 +158,20 @@ class _Work:
         """The answer to a request as soon as there is room; None if it is to have none."""
         while self._batch.status == "in_progress" and not self._expired:
             pause = PAUSE_SECONDS
-            stats = await self._in_worker(self._state.host.stats)
-            if not stats.waiting:
-                found = await answered(
-                    self._app, self._state, self._key, line.url, bytes(line.body)
-                )
+            async with self._state.batches.room:
+                found = await self._tried(line)
+            if found is not None:
                 if found.status not in BUSY:
                     return found
                 pause = float(found.headers.get("Retry-After", PAUSE_SECONDS))
             await asyncio.sleep(min(pause, MAX_PAUSE_SECONDS))
         return None
+
+    async def _tried(self, line: BatchLine) -> HTTPResponse | None:
+        stats = await self._in_worker(self._state.host.stats)
+        if stats.waiting:
+            return None
+        return await answered(self._app, self._state, self._key, line.url, bytes(line.body))
 
     @property
     def _expired(self) -> bool:

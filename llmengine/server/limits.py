@@ -140,9 +140,9 @@ class Limits:
         most, reason = account.key.max_concurrent, "the API key may have {} under way at a time"
         if self._keyring.shared and account.running:
             # As many as are left to others: no burst fills the queue.
-            left = account.running + self._places - self._running
-            if not most or left // 2 < most:
-                most, reason = left // 2, "other API keys need their share: this one may have {}"
+            share = max(1, (account.running + self._places - self._running) // 2)
+            if not most or share < most:
+                most, reason = share, "other API keys need their share: this one may have {}"
         if most and account.running + count > most:
             raise RateLimited(
                 f"{reason.format(most)}, and has {account.running}",

@@ -51,7 +51,7 @@ class State:
         self.dispatcher = Dispatcher(host, config.server.keepalive_seconds)
         self.responses = ResponseStore(config.server)
         self.files = FilesStore(config.server)
-        self.batches = BatchState()
+        self.batches = BatchState(config.server.batch_concurrency)
         self.running: dict[tuple[str, str], ResponsesFormat] = {}  # by API key and id
         self.metrics = Metrics(
             self.model, host.stats, self._cache_stats, lambda: host.state().restarts
