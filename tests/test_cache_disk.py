@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -536,6 +537,24 @@ def test_what_another_process_pinned_or_used_stays(bench: Bench) -> None:
     bench.news(two)  # which writes down its uses
     put(one, 4)
     assert sorted(numbers(one)) == [1, 2, 4]
+
+
+def test_a_folder_that_somebody_removes_is_made_anew(bench: Bench, caplog) -> None:
+    tier = bench.open()
+    put(tier, 1)
+    shutil.rmtree(bench.directory)
+    bench.clock.now += 2  # then the tier looks for changes
+    tier.entries()
+    tier.flush()
+    assert tier.entries() == []
+    assert f"prompt cache: {bench.directory} is gone: made anew" in caplog.text
+    put(tier, 2)
+    assert len(bench.states()) == 1
+    assert tier.stats().failures == 0
+    tier.close()
+    again = bench.open()
+    assert reads(again, 2)
+    assert not reads(again, 1)
 
 
 def test_threads(bench: Bench) -> None:

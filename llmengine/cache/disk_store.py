@@ -60,6 +60,14 @@ class DiskStore:
         """Close the database for the thread that calls."""
         self._cache.close()
 
+    @property
+    def gone(self) -> bool:
+        """Whether somebody has removed the folder."""
+        try:
+            return not os.path.samestat(os.fstat(self._lock), os.stat(self.directory / LOCK))
+        except FileNotFoundError:
+            return True
+
     @contextmanager
     def exclusive(self, timeout: float) -> Iterator[None]:
         """Hold the folder's lock; TimeoutError if another process keeps it that long."""

@@ -56,10 +56,13 @@ class DiskTier:
         self._faults = Faults(self._index.counts)
         self._writer = Worker("llmengine-cache", queue_bytes, self.leave)
         with self._faults.caught(f"open {directory}, so nothing is kept on disk"):
-            store = DiskStore(directory)
-            self._shared = SharedIndex(store, self._index, self._lock)
-            self._shared.load()
-            self._store = store
+            self._store = self._opened(directory)
+
+    def _opened(self, directory: Path) -> DiskStore:
+        store = DiskStore(directory)
+        self._shared = SharedIndex(store, self._index, self._lock)
+        self._shared.load()
+        return store
 
     def find(self, scope: str, tokens: Tokens, *, whole: bool = False) -> Found | None:
         """The entry with the longest common prefix; with `whole` one that is all prefix."""
@@ -268,6 +271,9 @@ class DiskTier:
 
     def _refresh(self) -> None:
         with self._faults.caught("look for changes"):
+            if self._store and self._store.gone:
+                logger.warning("prompt cache: %s is gone: made anew", self._store.directory)
+                self._store = self._opened(self._store.directory)
             self._shared.refresh()
             with self._lock:
                 expired = self._index.expired(self.clock())
