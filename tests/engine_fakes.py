@@ -264,7 +264,7 @@ class Bench:
         encoder: FakeEncoder | None = None,
         draft_tokens: int = 0,
         draft: FakeDraftContext | None = None,
-        vacates: int = 0,
+        vacates: int | None = None,
         **context: object,
     ) -> None:
         self.context = FakeContext(cells, arena=arena, **context)  # type: ignore[arg-type]

@@ -159,12 +159,13 @@ def test_of_scattered_cells_those_before_them_are_kept(
         assert whole - 1 <= again.usage.cached_tokens <= whole
 
 
-@pytest.mark.parametrize(("memory", "left"), [(64, 1), (0, 2)])
-def test_idle_slots_make_way_where_the_memory_has_room_for_them(
-    tmp_path: Path, memory: int, left: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("memory", "disk", "left"), [(64, 8, 1), (0, 64, 1), (0, 8, 2)])
+def test_idle_slots_make_way_where_the_cache_has_room_for_them(
+    tmp_path: Path, memory: int, disk: int, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "UNFELT", 100)
-    with Engine(settings(tmp_path, deterministic=False, max_size_mb=memory)) as engine:
+    monkeypatch.setattr(build, "unfelt", lambda *_: 100)
+    sizes = {"max_size_mb": memory, "disk_max_size_mb": disk}
+    with Engine(settings(tmp_path, deterministic=False, **sizes)) as engine:
         for count, text in enumerate((SYSTEM, "An entirely other text. " * 20), 1):
             run(engine, [request(engine, f"r{count}", text, max_tokens=4)])
             wait_for_states(engine, count)

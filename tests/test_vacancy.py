@@ -78,30 +78,58 @@ def test_nothing_is_lost_that_the_cache_does_not_have(monkeypatch: pytest.Monkey
     assert sorted(lengths(one)) == [12, 102]  # ten tokens are not worth a state
 
 
-def test_none_is_saved_while_others_run() -> None:
+def test_they_are_saved_while_others_run() -> None:
     one = bench()
-    finish(one, "old", prompt(100))
-    one.add("new", prompt(50, seed=1))
+    one.add("runs", prompt(60, seed=1), max_tokens=50)
+    finished = [*prompt(100), *answer(prompt(100), 3)]
+    one.add("old", prompt(100), max_tokens=3)
+    while one.text("old") != text_of(answer(prompt(100), 3)):
+        one.step()
     one.step()
-    assert lengths(one) == [102]
-    rest(one)  # saves it, and the next one that starts finds it stored
-    one.add("another", prompt(60, seed=2))
+    assert lengths(one) == []
+    before = one.runner.prefilled_tokens
+    finish(one, "again", [*finished, 7])
+    assert one.runner.prefilled_tokens - before == 2
+
+
+def test_what_there_is_no_time_for_in_a_step_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmengine.engine.keeper.STEP_BYTES", 1)  # one state is let through
+    one = bench(vacates=1000)
+    for seed in range(3):
+        finish(one, f"old{seed}", prompt(100, seed=seed))
+    one.scheduler._vacates = 0
+    one.add("new", prompt(50, seed=3), max_tokens=3)
+    one.step()
+    assert lengths(one) == [102, 102]
+    one.run()
+    rest(one)
+    one.add("another", prompt(60, seed=4))
     one.step()
     assert lengths(one) == []
 
 
 def test_a_few_cells_are_not_felt() -> None:
-    one = bench(vacates=152)
+    one = bench(vacates=102)
     finish(one, "old", prompt(100))
-    rest(one)
-    one.add("new", prompt(50, seed=1))
+    finish(one, "new", prompt(50, seed=1))
+    assert lengths(one) == [102, 52]  # nobody ran beside them
+    one.add("another", prompt(20, seed=2))
     one.step()
-    assert lengths(one) == [102]  # 152 cells are taken
-    one.run()
-    rest(one)
-    one.add("another", prompt(2, seed=2))
+    assert lengths(one) == [52]  # the first to leave made way, and that was enough
+
+
+def test_cells_that_others_share_are_not_theirs_alone() -> None:
+    one = bench(vacates=10)
+    common = prompt(100)
+    one.add("runs", common, max_tokens=50)
     one.step()
-    assert lengths(one) == []
+    finish_beside = [*common, 7]
+    one.add("ends", finish_beside, max_tokens=3)
+    while one.text("ends") != text_of(answer(finish_beside, 3)):
+        one.step()
+    one.step()
+    assert lengths(one) == [103]
+    assert one.slots.cells.used - one.slots.running_cells == 3
 
 
 def test_they_stay_where_nothing_says_otherwise() -> None:

@@ -29,7 +29,7 @@ from llmengine.engine.sizing import cell_bytes
 from llmengine.engine.slots import Limits, Slots
 from llmengine.engine.speculate import Speculator
 from llmengine.engine.threads import Threads
-from llmengine.engine.vacancy import UNFELT
+from llmengine.engine.vacancy import unfelt
 from llmengine.engine.watcher import Watcher
 from llmengine.errors import ConfigError
 from llmengine.llama import device
@@ -125,11 +125,14 @@ def build(
     return Parts(contexts, cache, fetcher, slots, scheduler, runner, embedder, encoder, watcher)
 
 
-def _vacates(model: Model, config: Config, cells: int) -> int:
-    """From how many cells on idle slots make way: on a CPU whose memory has room for them all."""
-    spacious = config.cache.max_size_mb * MEBIBYTE >= cells * cell_bytes(model, config)
-    arena = config.performance.deterministic
-    return 0 if model.devices or model.needs_checkpoints or arena or not spacious else UNFELT
+def _vacates(model: Model, config: Config, cells: int) -> int | None:
+    """How many cells idle slots may have: on a CPU, where the cache has room for all."""
+    cache = config.cache
+    room = cache.max_size_mb + (cache.disk_max_size_mb if cache.disk else 0)
+    if model.devices or model.needs_checkpoints or config.performance.deterministic:
+        return None
+    spacious = room * MEBIBYTE >= cells * cell_bytes(model, config)
+    return unfelt(model.parameters, model.attention_values) if spacious else None
 
 
 def _nothing() -> None:

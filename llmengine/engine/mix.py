@@ -34,7 +34,7 @@ class Mix(Struct, frozen=True):
 
 
 def mix_of(step: Iterable[Work], used: int) -> Mix:
-    """The mix of a step, before which `used` cells are taken in all."""
+    """The mix of a step, before which running sequences have `used` cells in all."""
     streams = prompt = behind = before = weighted = 0
     for work in step:
         computed = work.sequence.computed

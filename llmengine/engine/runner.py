@@ -118,7 +118,7 @@ class Runner:
             else:
                 prefilled += work.count
         if prefilled:
-            self._pacer.prefilled(mix_of(step, self._scheduler.slots.cells.used), seconds)
+            self._pacer.prefilled(mix_of(step, self._scheduler.slots.running_cells), seconds)
         else:
             self._pacer.decoded(decoding, seconds, drafted)
         seconds += self._scheduler.drafting_seconds

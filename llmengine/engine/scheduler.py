@@ -38,14 +38,15 @@ class Scheduler:
         limit: int, rows: int, keep: bool, keeper: Keeper | None = None,
         fetcher: Fetcher | None = None, checkpoints: Checkpoints | None = None,
         encoder: Encoder | None = None, speculator: Speculator | None = None, arena: bool = False,
-        vacates: int = 0,
+        vacates: int | None = None,
     ) -> None:  # fmt: skip
         """`limit` sequences run at once, a step has at most `rows` rows.
 
         With `keep`, finished sequences leave their slots for others to share. Models that can't
         drop a tail get `checkpoints`, others may have a `speculator`. `arena` says that freed cells
-        come back only when everything is cleared (see Slots). When more cells than `vacates` are
-        taken, idle slots that the prompt cache has make way for requests that start; 0: never.
+        come back only when everything is cleared (see Slots). Beyond `vacates` cells
+        that they alone have, idle slots make way for those that run, into the prompt cache; None:
+        never.
         """
         self.slots = slots
         self.waiting = FairQueue()
@@ -131,7 +132,7 @@ class Scheduler:
             return []
         if prefilling:
             wanted = [*step, *(Work(each, each.ahead, False) for each in prefilling)]
-            mix = mix_of(wanted, self.slots.cells.used)
+            mix = mix_of(wanted, self.slots.running_cells)
             chunk = min(self._pacer.chunk(mix), self._rows - len(step), free)
             step += [Work(each, count, False) for each, count in shares(prefilling, chunk)]
         elif self._speculator:
@@ -184,7 +185,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: list[Sequence] = []  # for want of room, or until what they start from is there
-        place, started, self._looked = Place.WAIT, False, True
+        changed, place, self._looked = not self._looked, Place.WAIT, True
         try:
             while self.waiting and len(self.running) < self.limit and place is not Place.NO_ROOM:
                 if self.running and len(passed) >= PASSED:
@@ -194,11 +195,11 @@ class Scheduler:
                 passed[-1].held = place is Place.WAIT
                 if place is Place.FOUND:
                     self._start(passed.pop())
-                    started = True
+                    changed = True
         finally:
             for sequence in reversed(passed):
                 self.waiting.put_back(sequence)
-        if started and self._vacates and self._keeper:
+        if changed and self.running and self._keeper and self._vacates is not None:
             vacate(self.slots, self._keeper, self._vacates)
         if place is Place.NO_ROOM and self._compaction_helps(passed[-1]):
             self._compact()

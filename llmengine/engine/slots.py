@@ -65,6 +65,17 @@ class Slots:
     def idle(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.idle]
 
+    @property
+    def victims(self) -> list[Slot]:
+        """The idle slots, in the order in which the policy gives them up."""
+        return [slot for slot in self._policy.victims() if slot.idle]
+
+    @property
+    def running_cells(self) -> int:
+        """How many cells running slots have, those that they share counted once."""
+        unsettled = sum(slot.length - len(slot.cells) for slot in self._slots if slot.owner)
+        return unsettled + int(self._running_cells().sum())
+
     def match(self, tokens: array[int], scope: str = "") -> Match:
         """The longest prefix of `tokens` that a slot of this scope has or is about to have.
 
@@ -222,7 +233,7 @@ class Slots:
         """
         if self._arena:
             return None
-        idle = [slot for slot in self._policy.victims() if slot.idle and slot is not keep]
+        idle = [slot for slot in self.victims if slot is not keep]
         if for_cells:
             running = self._running_cells()
             idle = [slot for slot in idle if self._has_own(slot, running)]
