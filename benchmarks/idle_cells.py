@@ -1,6 +1,6 @@
 """What the cells of idle slots cost those who run: attention passes by them in every step.
 
-    python -m benchmarks.idle_cells [--cells 0,4096,8192,16384,32768] [--rounds 9]
+    python -m benchmarks.idle_cells [--cells 0,1024,2048,4096,8192,16384] [--rounds 9]
                                     [--flash-attention auto|off] [--model FILE] [--json]
 
 A model of Qwen2.5-0.5B's shape with random weights decodes and prefills beside so many cells.
@@ -9,8 +9,10 @@ A model of Qwen2.5-0.5B's shape with random weights decodes and prefills beside 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +31,10 @@ from llmengine.llama.model import Model
 
 STREAMS, OWN = 8, 50  # and tokens of each
 PROMPT = 512  # tokens
-IDLE = 4096  # cells of an idle sequence
+IDLE = 512  # cells of an idle sequence
+STEPS = 5  # of decoding in a round
+
+Times = dict[str, list[float]]  # ms, of all rounds
 
 
 class Row(Struct, frozen=True):
@@ -43,34 +48,32 @@ class Machine:
     """A context with idle sequences in it, all of the same state."""
 
     def __init__(self, path: Path, most: int, flash_attention: str) -> None:
-        self._idle = most // IDLE
-        cells, sequences = most + 2048, STREAMS + self._idle
+        idle = most // IDLE
+        cells, sequences = most + 2048, STREAMS + idle
         model = {"model_path": str(path), "context_size": cells, "flash_attention": flash_attention}
         config = msgspec.convert(
-            {"model": model, "server": {"max_concurrent_requests": sequences}}, Config
+            {"model": model, "server": {"max_concurrent_requests": min(sequences, 128)}}, Config
         )
         self._context = Context(
             Model(path, config), config, cells=cells, sequences=sequences, threads=hardware.cores()
         )
-        self._state = np.empty(0, np.uint8)
-        if self._idle:
-            self._prefill(0, IDLE)
-            self._state = np.empty(self._context.state_size(0), np.uint8)
-            assert self._context.save(0, self._state)
-        self._context.clear()
+        self._prefill(0, IDLE)
+        self._state = np.empty(self._context.state_size(0), np.uint8)
+        assert self._context.save(0, self._state)
 
-    def beside(self, cells: int, rounds: int) -> Row:
+    def beside(self, cells: int, times: Times) -> None:
+        """One round beside so many cells."""
         self._context.clear()
         for number in range(cells // IDLE):
             assert self._context.load(STREAMS + number, self._state)
-        one, eight = (Spread.of(list(self._decode(each, rounds))) for each in (1, STREAMS))
-        prefill = [1000 * self._prefill(0, PROMPT) for _ in range(max(3, rounds // 3))]
-        return Row(cells, one, eight, Spread.of(prefill))
+        times["one"] += self._decode(1)
+        times["eight"] += self._decode(STREAMS)
+        times["prefill"].append(1000 * self._prefill(0, PROMPT))
 
-    def _decode(self, streams: int, rounds: int) -> Iterator[float]:
+    def _decode(self, streams: int) -> Iterator[float]:
         for stream in range(streams):
             self._prefill(stream, OWN)
-        for step in range(rounds):
+        for step in range(STEPS):
             self._context.batch.clear()
             for stream in range(streams):
                 self._context.batch.add_row(stream, OWN + step, 100 + stream)
@@ -106,7 +109,9 @@ COLUMNS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--cells", default="0,4096,8192,16384,32768", help=f"multiples of {IDLE}")
+    parser.add_argument(
+        "--cells", default="0,1024,2048,4096,8192,16384", help=f"multiples of {IDLE}"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--flash-attention", choices=("auto", "off"), default="auto")
     parser.add_argument("--model", type=Path, help="instead of random weights")
@@ -116,7 +121,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = given.model or write(Path(folder) / "m.gguf", SHAPES["qwen2.5-0.5b"], "q8_0")
         machine = Machine(path, max(points), given.flash_attention)
-        rows = [machine.beside(each, given.rounds) for each in points]
+        times: dict[int, Times] = {each: defaultdict(list) for each in points}
+        for _ in range(given.rounds):
+            for each in random.sample(points, len(points)):
+                machine.beside(each, times[each])
+    rows = [
+        Row(each, **{key: Spread.of(found) for key, found in times[each].items()})
+        for each in points
+    ]
     report(rows, COLUMNS, as_json=given.json)
 
 
