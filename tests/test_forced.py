@@ -124,6 +124,15 @@ def test_a_schema_that_cannot_be_held_is_refused_by_its_keyword(
     assert caught.value.param == "tools"
 
 
+def test_of_one_empty_choice_nothing_else_is_written() -> None:
+    properties = {"a": {"enum": [""]}, "b": {"type": "integer"}}
+    schema = {"type": "object", "properties": properties, "required": ["a"]}
+    held = constraint(TAGGED, tools=(Tool("f", schema),))
+    head = "<tool_call>\n<function=f>\n<parameter=a>\n"
+    assert accepts(held, f"{head}\n</parameter>\n</function>\n</tool_call>")
+    assert not begins(held, f"{head}x")
+
+
 def test_control_tokens_are_named_by_their_numbers() -> None:
     lark = Lark(lambda text: (7,) if text == "<tool_call>" else ())
     source = lark.source(GENERIC.style.grammar(lark, TOOLS[1:], several=False))

@@ -272,8 +272,10 @@ class DiskTier:
     def _refresh(self) -> None:
         with self._faults.caught("look for changes"):
             if self._store and self._store.gone:
-                logger.warning("prompt cache: %s is gone: made anew", self._store.directory)
-                self._store = self._opened(self._store.directory)
+                gone = self._store
+                logger.warning("prompt cache: %s is gone: made anew", gone.directory)
+                self._store = self._opened(gone.directory)
+                gone.close()
             self._shared.refresh()
             with self._lock:
                 expired = self._index.expired(self.clock())

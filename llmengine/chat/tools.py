@@ -44,7 +44,7 @@ def writes_as_text(schema: Mapping[str, Any]) -> bool:
     """Whether every value of `schema` is a string, on which it asks no more than an enum."""
     choices = schema.get("enum")
     if choices is not None:
-        return isinstance(choices, list) and all(isinstance(each, str) for each in choices)
+        return bool(choices) and all(isinstance(each, str) for each in choices)
     return schema.get("type") == "string" and schema.keys() <= PLAIN_STRING
 
 

@@ -149,7 +149,7 @@ class JsonCalls(Struct, frozen=True, kw_only=True):
             for each in tools
         ]
         one = lark.rule(choice(heads))
-        called = rf'/\s*\{{(.|\n)*"({"|".join(_NAMES)})"\s*:\s*"({names})"(.|\n)*/'
+        called = rf'/\s*\{{(.|\n)*"({"|".join(sorted(_NAMES))})"\s*:\s*"({names})"(.|\n)*/'
         return rf"{one} (/\s*[,;\n]/ {one})*", lark.terminal(f"{TEXT} & ~{called}")
 
     def _list_grammar(self, lark: Lark, tools: Sequence[Tool], *, several: bool) -> str:

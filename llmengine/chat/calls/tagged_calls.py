@@ -132,15 +132,18 @@ class TaggedCalls(SectionedCalls):
             "{text}": lark.text(json.dumps(is_text)),
             "{type}": lark.text("string") if is_text else choice(map(lark.text, _TYPES)),
         }
-        if not is_text:
-            return self._argument_grammar(lark, slots, lark.json(schema))
-        return self._argument_grammar(lark, slots, choice(map(lark.text, schema.get("enum", ()))))
+        value = None if is_text else lark.json(schema)
+        if is_text and "enum" in schema:
+            value = choice(map(lark.text, schema["enum"]))
+        return self._argument_grammar(lark, slots, value)
 
-    def _argument_grammar(self, lark: Lark, slots: Mapping[str, str], value: str = "") -> str:
+    def _argument_grammar(
+        self, lark: Lark, slots: Mapping[str, str], value: str | None = None
+    ) -> str:
         """An argument with that value, or else with any text up to the mark that ends it."""
         parts = self._parameter.parts
         before, after = parts[: parts.index("{value}")], parts[parts.index("{value}") + 1 :]
-        if not value:  # the line break before the mark is part of the text
+        if value is None:  # the line break before the mark is part of the text
             close = self._parameter.after("{value}")[0]
             value, after = lark.text_until(close), after[after.index(close) + 1 :]
         return lark.rule(
