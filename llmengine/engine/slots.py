@@ -74,7 +74,7 @@ class Slots:
     def running_cells(self) -> int:
         """How many cells running slots have, those that they share counted once."""
         unsettled = sum(slot.length - len(slot.cells) for slot in self._slots if slot.owner)
-        return unsettled + int(self._running_cells().sum())
+        return unsettled + int(self._held_by_running().sum())
 
     def match(self, tokens: array[int], scope: str = "") -> Match:
         """The longest prefix of `tokens` that a slot of this scope has or is about to have.
@@ -235,7 +235,7 @@ class Slots:
             return None
         idle = [slot for slot in self.victims if slot is not keep]
         if for_cells:
-            running = self._running_cells()
+            running = self._held_by_running()
             idle = [slot for slot in idle if self._has_own(slot, running)]
         victim = idle[0] if idle else None
         if victim:
@@ -265,7 +265,7 @@ class Slots:
         slot.cells = slot.cells[:length]
         slot.scattered = slot.scattered_within(length)
 
-    def _running_cells(self) -> npt.NDArray[np.bool_]:
+    def _held_by_running(self) -> npt.NDArray[np.bool_]:
         """Which cells a running slot may share with others."""
         held = np.zeros(self.cells.capacity, np.bool_)
         for slot in self._slots:
