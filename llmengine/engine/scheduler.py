@@ -44,9 +44,8 @@ class Scheduler:
 
         With `keep`, finished sequences leave their slots for others to share. Models that can't
         drop a tail get `checkpoints`, others may have a `speculator`. `arena` says that freed cells
-        come back only when everything is cleared (see Slots). Beyond `vacates` cells
-        that they alone have, idle slots make way for those that run, into the prompt cache; None:
-        never.
+        come back only when everything is cleared (see Slots). Beyond `vacates` cells that they
+        alone have, idle slots make way for those that run, into the prompt cache; None: never.
         """
         self.slots = slots
         self.waiting = FairQueue()

@@ -23,8 +23,9 @@ def vacate(slots: Slots, keeper: Keeper, beyond: int) -> None:
     Attention passes by all cells up to the last one that is taken, whoever has it. What the cache
     does not take, or not in this step, stays.
     """
+    most = slots.running_cells + beyond
     for slot in slots.victims:
-        if slots.cells.used - slots.running_cells <= beyond:
+        if slots.cells.used <= most:
             return
         if not slot.kept:
             slots.save(slot)

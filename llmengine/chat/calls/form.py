@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
-from llmengine.chat.lark import Lark
+from llmengine.chat.lark import Lark, sequence
 from llmengine.chat.tape import Pausing, Tape
 
 _PARTS = re.compile(r"(\{[a-z]+\}|\n)")
@@ -68,6 +69,11 @@ class Form:
 def expression(lark: Lark, part: str) -> str:
     """An expression for a literal of a form; a line break may be left out."""
     return '"\\n"?' if part == "\n" else lark.text(part)
+
+
+def filled(lark: Lark, parts: Sequence[str], slots: Mapping[str, str]) -> str:
+    """An expression for parts of a form, with those of its slots."""
+    return sequence(*(slots[each] if each in slots else expression(lark, each) for each in parts))
 
 
 def is_slot(part: str) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from llmengine.chat.calls.form import expression
+from llmengine.chat.calls.form import filled
 from llmengine.chat.calls.sectioned import SectionedCalls
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.delta import Delta
@@ -69,7 +69,7 @@ class NamedCalls(SectionedCalls):
             "{id}": _ID if self._named else own,
             "{arguments}": lark.json(tool.parameters),
         }
-        return sequence(*(slots.get(each) or expression(lark, each) for each in parts))
+        return filled(lark, parts, slots)
 
 
 def _name_in(call_id: str) -> str:

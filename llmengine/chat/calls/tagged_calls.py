@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmengine.chat.calls.form import Form, expression
+from llmengine.chat.calls.form import Form, filled
 from llmengine.chat.calls.sectioned import SectionedCalls
 from llmengine.chat.calls.style import Call, Caller
 from llmengine.chat.calls.values import ends_in_string, json_of, quoted
@@ -117,7 +117,7 @@ class TaggedCalls(SectionedCalls):
             "{index}": "/[1-9][0-9]?/",
             "{parameters}": sequence(*parameters),
         }
-        return sequence(*_filled(lark, parts, slots))
+        return filled(lark, parts, slots)
 
     def _any_argument(self, lark: Lark) -> str:
         """An argument of any name, with any text for its value."""
@@ -146,10 +146,5 @@ class TaggedCalls(SectionedCalls):
         if value is None:  # the line break before the mark is part of the text
             close = self._parameter.after("{value}")[0]
             value, after = lark.text_until(close), after[after.index(close) + 1 :]
-        return lark.rule(
-            sequence(*_filled(lark, before, slots), value, *_filled(lark, after, slots))
-        )
-
-
-def _filled(lark: Lark, parts: Sequence[str], slots: Mapping[str, str]) -> list[str]:
-    return [slots[each] if each in slots else expression(lark, each) for each in parts]
+        head, tail = (filled(lark, each, slots) for each in (before, after))
+        return lark.rule(sequence(head, value, tail))
